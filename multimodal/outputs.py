@@ -1,0 +1,173 @@
+"""What functions hand back: typed results that know how to print, show and serialise themselves."""
+
+import base64
+import html
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+class Encoded(NamedTuple):
+    """What an encoder returns."""
+
+    features: Tensor  # [B, N, W]
+    pooled: Tensor  # [B, W], before the projection into the shared space
+    padding_mask: Tensor | None = None  # [B, N] bool, True = a real position
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """An input that could not be used, and why."""
+
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+    def to_dict(self) -> dict[str, str]:
+        return {"name": self.name, "reason": self.reason}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image by name, opened when it is looked at: results of a large folder stay small."""
+
+    name: str
+    open: Callable[[], "Image.Image"] = field(repr=False, compare=False)
+
+    def thumbnail(self, side: int = 128) -> str:
+        """The picture as an HTML `<img>` with its JPEG bytes inside, the longer side `side` pixels."""
+        try:
+            image = self.open().copy()
+        except (OSError, ValueError):  # moved or changed since: the result itself still stands
+            return f"<span>{html.escape(self.name)}</span>"
+        image.thumbnail((side, side))
+        buffer = io.BytesIO()
+        image.convert("RGB").save(buffer, "JPEG", quality=85)
+        data = base64.b64encode(buffer.getvalue()).decode()
+        return f'<img src="data:image/jpeg;base64,{data}" alt="{html.escape(self.name, quote=True)}">'
+
+
+class _Pictured:
+    """The `.image` of a result that has a `picture`."""
+
+    picture: Picture
+
+    @property
+    def image(self) -> "Image.Image":
+        """The RGB picture, read anew from where it lies."""
+        return self.picture.open()
+
+
+@dataclass(frozen=True)
+class Classification(_Pictured):
+    """The class of one image. `scores` maps each class to its probability, best first, and sums to 1."""
+
+    label: str
+    score: float
+    scores: dict[str, float]
+    picture: Picture
+
+    def __str__(self) -> str:
+        rest = ", ".join(f"{name} {score:.1%}" for name, score in list(self.scores.items())[1:3])
+        return f"{self.picture.name}: {self.label} {self.score:.1%}" + (f" ({rest})" if rest else "")
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "image": self.picture.name,
+            "label": self.label,
+            "score": self.score,
+            "scores": dict(self.scores),
+        }
+
+    def _repr_html_(self) -> str:
+        bars = "".join(_bar(name, score) for name, score in list(self.scores.items())[:5])
+        return _card(self.picture.thumbnail(), bars)
+
+
+@dataclass(frozen=True)
+class Caption(_Pictured):
+    """A sentence about one image. `score` is its mean log-probability per token (natural log)."""
+
+    text: str
+    score: float
+    picture: Picture
+
+    def __str__(self) -> str:
+        return f"{self.picture.name}: {self.text}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"image": self.picture.name, "text": self.text, "score": self.score}
+
+    def _repr_html_(self) -> str:
+        return _card(
+            self.picture.thumbnail(),
+            f"<div>{html.escape(self.text)}</div>"
+            f'<div style="opacity:.6;font-size:85%">{self.score:.2f} per token</div>',
+        )
+
+
+@dataclass(frozen=True)
+class Hit(_Pictured):
+    """One found image: its path and its cosine similarity to what was asked."""
+
+    path: str
+    score: float
+    picture: Picture
+
+    def __str__(self) -> str:
+        return f"{self.score:.3f}  {self.path}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"path": self.path, "score": self.score}
+
+    def _repr_html_(self) -> str:
+        return _card(self.picture.thumbnail(), f"<div>{html.escape(self.path)}</div>{self.score:.3f}")
+
+
+Result = TypeVar("Result", Classification, Caption, Hit)
+
+
+class Results(list[Result], Generic[Result]):
+    """A list of results that shows itself; `rejected` names what could not be used."""
+
+    def __init__(self, results: Iterable[Result] = (), rejected: Iterable[Rejected] = ()) -> None:
+        super().__init__(results)
+        self.rejected = list(rejected)
+
+    def __str__(self) -> str:
+        return "\n".join([str(result) for result in self] + [f"rejected {item}" for item in self.rejected])
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "results": [result.to_dict() for result in self],
+            "rejected": [item.to_dict() for item in self.rejected],
+        }
+
+    def _repr_html_(self, limit: int = 50) -> str:
+        cards = "".join(result._repr_html_() for result in self[:limit])
+        more = f"<div>and {len(self) - limit} more</div>" if len(self) > limit else ""
+        lost = "".join(f"<div>rejected {html.escape(str(item))}</div>" for item in self.rejected)
+        return f'<div style="display:flex;flex-wrap:wrap;gap:8px">{cards}</div>{more}{lost}'
+
+
+def _card(picture: str, body: str) -> str:
+    return (
+        '<div style="display:flex;gap:10px;align-items:center;border:1px solid #8884;border-radius:8px;'
+        f'padding:8px;max-width:420px"><div>{picture}</div><div style="min-width:160px">{body}</div></div>'
+    )
+
+
+def _bar(name: str, score: float) -> str:
+    return (
+        f'<div style="font-size:90%">{html.escape(name)} <span style="opacity:.6">{score:.1%}</span></div>'
+        '<div style="background:#8883;border-radius:3px;height:6px;margin-bottom:3px">'
+        f'<div style="background:#4c78a8;border-radius:3px;height:6px;width:{100 * score:.1f}%"></div></div>'
+    )

@@ -1,0 +1,12 @@
+"""Several processes as one."""
+
+from multimodal.distributed.process import (
+    gather,
+    mean_over_ranks,
+    process_group,
+    rank,
+    sum_over_ranks,
+    world_size,
+)
+
+__all__ = ["gather", "mean_over_ranks", "process_group", "rank", "sum_over_ranks", "world_size"]

@@ -1,0 +1,22 @@
+"""Starting weights of our transformers, all in one place."""
+
+from torch import nn
+
+from multimodal.layers.block import Block
+
+
+def initialise(embedding: nn.Embedding, positions: nn.Parameter, blocks: nn.ModuleList) -> None:
+    """Radford et al. 2021 (CLIP's `initialize_parameters`): normal, residual outputs scaled by depth."""
+    nn.init.normal_(embedding.weight, std=0.02)
+    nn.init.normal_(positions, std=0.01)
+    for block in blocks:
+        assert isinstance(block, Block)
+        width = block.norm1.normalized_shape[0]
+        residual_std = width**-0.5 * (2 * len(blocks)) ** -0.5
+        outputs = [block.attention.out, block.mlp[2], *([block.cross.out] if block.cross else [])]
+        for module in block.modules():
+            if isinstance(module, nn.Linear):
+                std = residual_std if any(module is output for output in outputs) else width**-0.5
+                nn.init.normal_(module.weight, std=std)
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(block.mlp[0].weight, std=(2 * width) ** -0.5)

@@ -1,0 +1,69 @@
+"""A convolutional stem for small images: patches that have already seen their neighbourhood."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(math.gcd(8, channels), channels)  # of one image: the same on 1 and on N ranks
+
+
+class Residual(nn.Module):
+    """Two 3 x 3 convolutions around a skip (He et al. 2016, section 3), starting as the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm1 = norm(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = norm(channels)
+        self.act = nn.ReLU()
+        nn.init.zeros_(self.norm2.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(x + self.norm2(self.conv2(self.act(self.norm1(self.conv1(x))))))
+
+
+class ConvStem(nn.Module):
+    """Stride-2 convolutions down to one vector per patch; takes the place of timm's `PatchEmbed`.
+
+    Xiao et al. 2021, "Early Convolutions Help Transformers See Better"; here with residual blocks between.
+    `channels[i]` are the channels after the i-th halving and `depths[i]` the residual blocks there; a last
+    3 x 3 convolution halves once more, to `embed_dim`: patch_size = 2 ** (len(channels) + 1).
+    """
+
+    def __init__(
+        self,
+        img_size: int,
+        patch_size: int,
+        in_chans: int,
+        embed_dim: int,
+        channels: tuple[int, ...],
+        depths: tuple[int, ...],
+        **_: object,  # PatchEmbed's further options have no meaning here
+    ) -> None:
+        super().__init__()
+        if patch_size != 2 ** (len(channels) + 1) or len(depths) != len(channels):
+            raise ValueError(
+                f"stem: expected patch_size = 2 ** (len(channels) + 1) and as many depths as channels, got "
+                f"patch_size {patch_size}, channels {channels}, depths {depths}"
+            )
+        if img_size % patch_size:
+            raise ValueError(f"image_size: expected a multiple of patch_size {patch_size}, got {img_size}")
+        layers: list[nn.Module] = []
+        before = in_chans
+        for after, depth in zip(channels, depths, strict=True):
+            layers += [nn.Conv2d(before, after, 3, 2, 1, bias=False), norm(after), nn.ReLU()]
+            layers += [Residual(after) for _ in range(depth)]
+            before = after
+        self.layers = nn.Sequential(*layers, nn.Conv2d(before, embed_dim, 3, 2, 1))
+        side = img_size // patch_size
+        self.patch_size = (patch_size, patch_size)  # timm reads these three
+        self.grid_size = (side, side)
+        self.num_patches = side * side
+
+    def forward(self, images: Tensor) -> Tensor:
+        grid = self.layers(images.contiguous(memory_format=torch.channels_last))
+        return grid.flatten(2).transpose(1, 2)  # [B, W, h, w] -> [B, W, N] -> [B, N, W]

@@ -1,0 +1,6 @@
+"""Tensors in, one scalar out; no loss knows a model."""
+
+from multimodal.losses.captioning import captioning_loss
+from multimodal.losses.contrastive import info_nce, sigmoid_loss
+
+__all__ = ["captioning_loss", "info_nce", "sigmoid_loss"]

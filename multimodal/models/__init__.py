@@ -1,0 +1,13 @@
+"""Systems: compositions of encoders and decoders."""
+
+from multimodal.models.captioner import Captioner, CaptionerConfig, CaptionerOutput
+from multimodal.models.dual_encoder import DualEncoder, DualEncoderConfig, DualEncoding
+
+__all__ = [
+    "Captioner",
+    "CaptionerConfig",
+    "CaptionerOutput",
+    "DualEncoder",
+    "DualEncoderConfig",
+    "DualEncoding",
+]

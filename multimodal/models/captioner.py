@@ -1,0 +1,82 @@
+"""Captioner: a dual encoder, and a decoder that looks at the image features (CoCa, Yu et al. 2022).
+
+B = batch, L = tokens, S = image side in pixels, N = image features, W = their width, V = vocabulary
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from multimodal.decoders import TextDecoder, TextDecoderConfig
+from multimodal.layers import KVCache
+from multimodal.models.dual_encoder import DualEncoder, DualEncoderConfig, DualEncoding
+from multimodal.outputs import Encoded
+
+
+@dataclass(frozen=True)
+class CaptionerConfig:
+    dual: DualEncoderConfig
+    decoder: TextDecoderConfig
+
+
+class CaptionerOutput(NamedTuple):
+    dual: DualEncoding
+    logits: Tensor  # [B', L - 1, V], for tokens 1.. of the rows that are captioned
+
+
+class Captioner(nn.Module):
+    """The image is encoded once, for its embedding and for the decoder."""
+
+    def __init__(self, dual: DualEncoder, decoder: TextDecoder) -> None:
+        super().__init__()
+        self.dual = dual
+        self.decoder = decoder
+
+    @classmethod
+    def from_config(cls, config: CaptionerConfig) -> "Captioner":
+        dual = DualEncoder.from_config(config.dual)
+        assert isinstance(dual.image_encoder.width, int)
+        return cls(dual, TextDecoder(replace(config.decoder, memory_width=dual.image_encoder.width)))
+
+    @property
+    def logit_scale(self) -> Tensor:
+        return self.dual.logit_scale
+
+    @property
+    def scale(self) -> Tensor:
+        return self.dual.scale
+
+    def clamp_logit_scale(self) -> None:
+        self.dual.clamp_logit_scale()
+
+    def encode_image(self, images: Tensor, normalize: bool = False) -> Tensor:
+        """images [B, 3, S, S] -> [B, D]"""
+        return self.dual.encode_image(images, normalize)
+
+    def encode_text(self, tokens: Tensor, normalize: bool = False) -> Tensor:
+        """tokens [B, L] -> [B, D]"""
+        return self.dual.encode_text(tokens, normalize)
+
+    def encode_memory(self, images: Tensor) -> Encoded:
+        """images [B, 3, S, S] -> what the decoder looks at: features [B, N, W]"""
+        return self.dual.image_encoder(images)
+
+    def new_cache(self, memory: Encoded) -> KVCache:
+        """An empty cache of the decoder with the keys and values of `memory` computed."""
+        return self.decoder.new_cache(memory)
+
+    def decode(self, tokens: Tensor, memory: Encoded | None = None, cache: KVCache | None = None) -> Tensor:
+        """tokens [B, L] -> logits [B, L, V]"""
+        return self.decoder(tokens, memory, cache)
+
+    def forward(self, images: Tensor, tokens: Tensor, captioning: Tensor | None = None) -> CaptionerOutput:
+        """The joint pass of training. `captioning` [B] bool: the rows whose text the decoder learns."""
+        encoded = self.dual.image_encoder(images)
+        dual = DualEncoding(
+            self.dual.project_image(encoded.pooled, True), self.encode_text(tokens, True), self.scale
+        )
+        features = encoded.features
+        if captioning is not None:
+            features, tokens = features[captioning], tokens[captioning]  # [B, ...] -> [B', ...]
+        return CaptionerOutput(dual, self.decoder(tokens[:, :-1], Encoded(features, features[:, 0])))

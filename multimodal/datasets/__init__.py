@@ -1,0 +1,22 @@
+"""Where samples come from, and how they become batches."""
+
+from multimodal.datasets.cache import load_images
+from multimodal.datasets.folder import read_folder
+from multimodal.datasets.mixture import Batch, DataConfig, Mixture
+from multimodal.datasets.opening import open_source
+from multimodal.datasets.sample import Sample, Source
+from multimodal.datasets.table import read_table
+from multimodal.datasets.tar import read_tar
+
+__all__ = [
+    "Batch",
+    "DataConfig",
+    "Mixture",
+    "Sample",
+    "Source",
+    "load_images",
+    "open_source",
+    "read_folder",
+    "read_table",
+    "read_tar",
+]

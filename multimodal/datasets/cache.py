@@ -1,0 +1,73 @@
+"""Every image of a source decoded once, into one uint8 tensor."""
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from multimodal.datasets.sample import Source
+from multimodal.preprocess import open_image
+
+CHUNK = 32  # images per task of the thread pool
+
+
+def cache_bytes(source: Source, size: int) -> int:
+    """What `load_images(source, size)` takes in memory."""
+    return len(source) * 3 * size * size
+
+
+def load_images(source: Source, size: int, progress: bool = True, threads: int | None = None) -> Tensor:
+    """Decode all images of `source`: uint8 [N, 3, size, size], shortest side resized to `size`, centre crop.
+
+    Samples whose image cannot be decoded move to `source.rejected`, so row i always belongs to `source[i]`.
+    """
+    from tqdm import tqdm
+
+    images = torch.empty(len(source), 3, size, size, dtype=torch.uint8)
+    failed: dict[int, str] = {}
+
+    def decode(start: int) -> int:
+        indices = range(start, min(start + CHUNK, len(source)))
+        for i in indices:
+            try:
+                images[i] = _pixels(source[i].image, size)
+            except (OSError, ValueError) as error:
+                failed[i] = str(error)
+        return len(indices)
+
+    bar = tqdm(
+        total=len(source),
+        desc=f"decoding {source.path} ({images.nbytes / 1e9:.2f} GB)",
+        unit=" images",
+        disable=not progress,
+    )
+    with bar, ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
+        done: Iterable[int] = pool.map(decode, range(0, len(source), CHUNK))
+        for count in done:
+            bar.update(count)
+    if failed:
+        kept = [i for i in range(len(source)) if i not in failed]
+        for row, i in enumerate(kept):
+            if row != i:
+                images[row] = images[i]
+        images = images[: len(kept)]
+        source.reject(failed)
+    return images
+
+
+def _pixels(image: object, size: int) -> Tensor:
+    """The picture as uint8 [3, size, size]."""
+    import numpy as np
+    from PIL import Image
+
+    picture = open_image(image)
+    scale = size / min(picture.size)
+    width, height = (max(size, round(side * scale)) for side in picture.size)
+    if (width, height) != picture.size:
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    left, top = (width - size) // 2, (height - size) // 2
+    if (width, height) != (size, size):
+        picture = picture.crop((left, top, left + size, top + size))
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # [H, W, 3] -> [3, H, W]

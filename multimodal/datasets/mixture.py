@@ -1,0 +1,328 @@
+"""Several data sources as one endless series of training batches.
+
+`Mixture.batch(step)` depends on the seed and the step alone, so a run continues where it stopped, and ranks
+that each take their rows of it see together what one process would see.
+"""
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from multimodal.datasets.cache import cache_bytes, load_images
+from multimodal.datasets.opening import open_source
+from multimodal.datasets.order import EpochOrder, interleave, rows_per_source
+from multimodal.datasets.sample import Source, check_templates, label_captions
+from multimodal.outputs import Rejected
+from multimodal.preprocess import Augment, Tokenizer
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """One source of a mixture: one `[[data]]` table of a run file."""
+
+    path: str  # a tar, a folder of tars, a folder of class folders, a csv or a jsonl
+    weight: float = 1.0  # its share of each batch, relative to the other sources
+    captioning: bool = True  # the decoder learns from its captions (never from templates drawn instead)
+    templates: list[str] | None = None  # captions from the label, such as "a photo of a {}."
+    label_rate: float = 0.0  # how often a template takes the place of a caption where a sample has both
+    limit: int | None = None  # at most so many samples, evenly spaced
+    scale: float = 0.5  # the rest is handed to preprocess.Augment
+    flip: bool = True
+    rotate: bool = False
+    color: float = 0.0
+    erase: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < float("inf"):
+            raise ValueError(f"weight of {self.path}: expected a number above 0, got {self.weight}")
+        if not 0 <= self.label_rate <= 1:
+            raise ValueError(f"label_rate of {self.path}: expected 0 to 1, got {self.label_rate}")
+        if self.templates is not None:
+            check_templates(self.templates)
+        if self.label_rate > 0 and not self.templates:
+            raise ValueError(
+                f"label_rate of {self.path} is {self.label_rate}: expected templates as well, got none"
+            )
+
+    @property
+    def augment(self) -> Augment:
+        return Augment(self.scale, self.flip, self.rotate, self.color, self.erase)
+
+
+class Batch(NamedTuple):
+    """Rows of one training step."""
+
+    images: Tensor  # uint8 [B, 3, S, S]
+    tokens: Tensor  # int64 [B, L]
+    groups: Tensor  # int64 [B]: rows with equal numbers are positives of each other, on all ranks
+    captioning: Tensor  # bool [B]: the decoder learns from this row
+    labels: Tensor  # int64 [B]: index into `Mixture.label_names`, -1 where there is none
+    names: list[str]
+
+
+class Part:
+    """One source of a mixture in memory: images [N, 3, C, C], captions as indices into the mixture's texts."""
+
+    def __init__(self, config: DataConfig, source: Source, images: Tensor, text_ids: dict[str, int]) -> None:
+        def number(text: str) -> int:
+            return text_ids.setdefault(text, len(text_ids))
+
+        self.config, self.images, self.augment = config, images, config.augment
+        self.names = [entry.name for entry in source.entries]
+        self.sample_labels = [entry.label for entry in source.entries]
+        self.captions = np.array([number(text) for entry in source.entries for text in entry.captions])
+        self.first = np.cumsum(
+            [0] + [len(entry.captions) for entry in source.entries]
+        )  # [N + 1] into captions
+        about: dict[str, set[tuple[str, ...]]] = {}
+        for entry in source.entries:
+            if entry.label is not None:
+                about.setdefault(entry.label, set()).add(entry.captions)
+        self.templated = {
+            label: np.array([number(text) for text in label_captions(label, config.templates or ())], int)
+            for label in about
+        }
+        # All images of a label share their captions: those speak of the label and not of the image.
+        self.label_only = {
+            label: len(sets) == 1 and all(label.casefold() in text.casefold() for text in next(iter(sets)))
+            for label, sets in about.items()
+        }
+
+    def caption(self, index: int, pick: float, label_draw: float) -> tuple[int, bool, bool]:
+        """For draws in [0, 1): the text, whether it speaks of the label alone, whether it is its own."""
+        label = self.sample_labels[index]
+        if label is not None and len(self.templated[label]) and label_draw < self.config.label_rate:
+            templated = self.templated[label]
+            return int(templated[int(pick * len(templated))]), True, False
+        first, last = int(self.first[index]), int(self.first[index + 1])
+        text = int(self.captions[first + int(pick * (last - first))])
+        return text, label is not None and self.label_only[label], True
+
+
+class Mixture:
+    """Sources mixed by weight into batches; see `batch`.
+
+    Arguments: `configs` and the folder `root` that their paths are relative to; `tokenizer` (or
+    `use_tokenizer` later, when it is trained on `texts`); `image_size`, the side S of the batches;
+    `cache_size`, the side at which all decoded images are kept in memory; `batch_size`, of all ranks
+    together; `seed`; `rank` and `world_size`.
+    Raises ValueError when the images would take more than `max_cache_bytes`, when a source has no usable
+    sample, and when the batch cannot be split over the sources or the ranks.
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[DataConfig],
+        root: str | Path = ".",
+        tokenizer: Tokenizer | None = None,
+        *,
+        image_size: int,
+        cache_size: int,
+        batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        max_cache_bytes: int = 8 * 2**30,
+        progress: bool = True,
+    ) -> None:
+        if not configs:
+            raise ValueError("expected at least one data source, got none")
+        for name, value in (
+            ("image_size", image_size),
+            ("cache_size", cache_size),
+            ("batch_size", batch_size),
+        ):
+            if value < 1:
+                raise ValueError(f"{name}: expected at least 1, got {value}")
+        if not 0 <= rank < world_size or batch_size % world_size:
+            raise ValueError(
+                f"expected 0 <= rank < world_size and a batch_size that world_size divides, "
+                f"got rank {rank}, world_size {world_size}, batch_size {batch_size}"
+            )
+        counts = rows_per_source([config.weight for config in configs], batch_size)
+        self.image_size, self.batch_size, self.seed = image_size, batch_size, seed
+        self.rank, self.world_size = rank, world_size
+        self.sources = [_open(config, Path(root)) for config in configs]
+        total = sum(cache_bytes(source, cache_size) for source in self.sources)
+        if total > max_cache_bytes:
+            raise ValueError(
+                f"{sum(map(len, self.sources))} images at {cache_size} x {cache_size} take "
+                f"{total / 1e9:.1f} GB, max_cache_bytes allows {max_cache_bytes / 1e9:.1f} GB: lower cache_size or limit"
+            )
+        text_ids: dict[str, int] = {}
+        self.parts: list[Part] = []
+        for config, source in zip(configs, self.sources, strict=True):
+            images = load_images(source, cache_size, progress)
+            if not len(source):
+                raise ValueError(
+                    f"{source.path}: expected images that can be decoded, got {source.summary()}"
+                )
+            self.parts.append(Part(config, source, images, text_ids))
+        self.texts = list(text_ids)
+        self.label_names = sorted({label for part in self.parts for label in part.templated})
+        self._label_ids = {label: i for i, label in enumerate(self.label_names)}
+        self._row_source = interleave(counts)  # [B]
+        self._orders = [
+            EpochOrder(len(part.names), count, (seed, 0, i))
+            for i, (part, count) in enumerate(zip(self.parts, counts, strict=True))
+        ]
+        self._tokens: np.ndarray | None = None  # [T, L], the tokens of `texts`
+        self._same_text = np.arange(len(self.texts))  # [T], equal where the tokens are equal
+        if tokenizer is not None:
+            self.use_tokenizer(tokenizer)
+
+    def __len__(self) -> int:
+        """How many images there are in all sources."""
+        return sum(len(part.names) for part in self.parts)
+
+    @property
+    def rejected(self) -> list[Rejected]:
+        return [item for source in self.sources for item in source.rejected]
+
+    def summary(self) -> str:
+        """One line for each source."""
+        return "\n".join(f"{source.path}: {source.summary()}" for source in self.sources)
+
+    def use_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Tokenise all captions, once."""
+        kind = np.int16 if tokenizer.vocab_size <= 2**15 else np.int32
+        self._tokens = tokenizer(self.texts).numpy().astype(kind)
+        seen: dict[bytes, int] = {}
+        self._same_text = np.array([seen.setdefault(row.tobytes(), len(seen)) for row in self._tokens])
+
+    def batch(self, step: int, image_size: int | None = None) -> Batch:
+        """The rows of this rank for `step` (from 0), with images of `image_size` or the mixture's own size.
+
+        The global batch holds a fixed number of rows of each source. Each source is gone through in a new
+        order each epoch; each row has one of its sample's captions and its own augmentation. Rank r has
+        rows [r * B / world_size, (r + 1) * B / world_size).
+        """
+        if step < 0:
+            raise ValueError(f"step: expected 0 or more, got {step}")
+        if self._tokens is None:
+            raise ValueError("the mixture has no tokenizer: expected one at the start or by use_tokenizer")
+        size = self.image_size if image_size is None else image_size
+        index = np.empty(self.batch_size, int)
+        for i, order in enumerate(self._orders):
+            index[self._row_source == i] = order.take(step)
+        random = np.random.default_rng([self.seed, 1, step])
+        draws = random.random((self.batch_size, 2))
+        seeds = random.integers(2**63, size=self.batch_size)
+        rows = list(zip(self._row_source.tolist(), index.tolist(), strict=True))
+        chosen = [
+            self.parts[source].caption(i, *draw)
+            for (source, i), draw in zip(rows, draws.tolist(), strict=True)
+        ]
+        groups = self._groups(rows, chosen)
+
+        share = self.batch_size // self.world_size
+        mine = slice(self.rank * share, (self.rank + 1) * share)
+        images = torch.empty(share, 3, size, size, dtype=torch.uint8)
+        generator = torch.Generator()
+        for row, (source, i), row_seed in zip(range(share), rows[mine], seeds[mine].tolist(), strict=True):
+            part = self.parts[source]
+            images[row] = part.augment(part.images[i], size, generator.manual_seed(row_seed))
+        labels = [
+            self._label_ids.get(self.parts[source].sample_labels[i] or "", -1) for source, i in rows[mine]
+        ]
+        return Batch(
+            images=images,
+            tokens=torch.from_numpy(self._tokens[[text for text, _, _ in chosen[mine]]].astype(np.int64)),
+            groups=torch.tensor(groups[mine]),
+            captioning=torch.tensor(
+                [
+                    self.parts[source].config.captioning and own
+                    for (source, _), (_, _, own) in zip(rows[mine], chosen[mine], strict=True)
+                ]
+            ),
+            labels=torch.tensor([-1 if name is None else self._label_ids[name] for name in labels]),
+            names=[self.parts[source].names[i] for source, i in rows[mine]],
+        )
+
+    def batches(
+        self,
+        start_step: int = 0,
+        stop_step: int | None = None,
+        workers: int = 1,
+        image_size: Callable[[int], int] | int | None = None,
+    ) -> Iterator[Batch]:
+        """`batch(step)` for each step from `start_step`, made ahead by background processes, in order.
+
+        `image_size` may be a function of the step. The workers end when the iterator is closed or dropped.
+        """
+
+        def steps() -> Iterator[tuple[int, int | None]]:
+            step = start_step
+            while stop_step is None or step < stop_step:
+                yield step, image_size(step) if callable(image_size) else image_size
+                step += 1
+
+        if workers == 0:
+            return (self.batch(step, size) for step, size in steps())
+        loader: torch.utils.data.DataLoader[Batch] = torch.utils.data.DataLoader(
+            _Steps(self),
+            batch_size=None,
+            sampler=_Endless(steps),
+            num_workers=workers,
+            collate_fn=_unchanged,
+            worker_init_fn=_start_worker,
+        )
+        return iter(loader)
+
+    def _groups(self, rows: list[tuple[int, int]], chosen: list[tuple[int, bool, bool]]) -> list[int]:
+        """The group of each row: rows are joined by the same image, the same text or the same label alone."""
+        parent = list(range(len(rows)))
+
+        def find(row: int) -> int:
+            while parent[row] != row:
+                parent[row] = parent[parent[row]]
+                row = parent[row]
+            return row
+
+        first: dict[tuple[object, ...], int] = {}
+        for row, ((source, i), (text, label_only, _)) in enumerate(zip(rows, chosen, strict=True)):
+            keys: list[tuple[object, ...]] = [("image", source, i), ("text", int(self._same_text[text]))]
+            if label_only:
+                keys.append(("label", self.parts[source].sample_labels[i]))
+            for key in keys:
+                a, b = find(first.setdefault(key, row)), find(row)
+                parent[max(a, b)] = min(a, b)
+        return [find(row) for row in range(len(rows))]
+
+
+def _open(config: DataConfig, root: Path) -> Source:
+    source = open_source(root / config.path, config.templates)
+    return source if config.limit is None else source.thin(config.limit)
+
+
+class _Steps(torch.utils.data.Dataset[Batch]):
+    """A mixture as the DataLoader wants it: a batch for each (step, image size)."""
+
+    def __init__(self, mixture: Mixture) -> None:
+        self.mixture = mixture
+
+    def __getitem__(self, index: tuple[int, int | None]) -> Batch:
+        return self.mixture.batch(*index)
+
+
+class _Endless:
+    def __init__(self, steps: Callable[[], Iterator[tuple[int, int | None]]]) -> None:
+        self.steps = steps
+
+    def __iter__(self) -> Iterator[tuple[int, int | None]]:
+        return self.steps()
+
+
+def _unchanged(batch: Batch) -> Batch:
+    return batch
+
+
+def _start_worker(worker: int) -> None:
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it ends the workers

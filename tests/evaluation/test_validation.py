@@ -1,0 +1,114 @@
+"""Figures during training: the same as those of the benchmark."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from multimodal.config import from_dict
+from multimodal.evaluation import Validation, ValidationConfig, ValidationSet, evaluate_model
+from multimodal.evaluation.validation import CHUNK
+
+from .conftest import COLOURS, make_table
+
+
+def test_agrees_with_the_benchmark(model, root: Path) -> None:
+    validation = Validation(
+        [
+            ValidationConfig("rsicd", "rsicd/val", ("classify", "search", "caption")),
+            ValidationConfig("flickr8k", "flickr8k/val"),
+        ],
+        root,
+    )
+    whole = evaluate_model(model, root).flat()
+    found = validation(model)
+    assert found == {name: value for name, value in whole.items() if not name.startswith("tiny")}
+    assert found == validation(model)  # again, on the same open sets
+
+
+def test_of_a_run_file() -> None:
+    table = {"name": "a", "path": "b", "tasks": ["classify"], "templates": ["a {}"], "limit": 10}
+    assert from_dict(ValidationConfig, table) == ValidationConfig("a", "b", ("classify",), ("a {}",), 10)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"tasks": ("swim",)}, "expected some of classify, search, caption, got \\['swim'\\]"),
+        ({"tasks": ()}, "expected some of"),
+        ({"templates": ("a photo",)}, "one {} for the label"),
+        ({"limit": 0}, "limit of a: expected at least 1, got 0"),
+    ],
+)
+def test_wrong_configs_are_named(wrong, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ValidationConfig("a", "b", **wrong)
+
+
+def test_problems_come_before_training(root: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="elsewhere"):
+        Validation([ValidationConfig("a", "elsewhere")], root)
+    with pytest.raises(ValueError, match="name of its own"):
+        Validation([ValidationConfig("a", "rsicd/val"), ValidationConfig("a", "flickr8k/val")], root)
+    with pytest.raises(ValueError, match=r"flickr: expected at least 2 classes, got \[\]"):
+        Validation([ValidationConfig("flickr", "flickr8k/val", ("classify", "search"))], root)
+
+
+def test_the_limit_is_spread_over_the_set(model, root: Path) -> None:
+    config = ValidationConfig("tiny", "tiny-imagenet/val", ("classify",), limit=7)
+    each = ValidationSet(config, root)  # sorted by class, three of each
+    assert sorted(str(entry.label) for entry in each.source.entries) == sorted(COLOURS)
+    assert each.class_names == sorted(COLOURS)
+    probabilities, labels, class_names = each.zero_shot(model, each.embed_images(model))
+    assert probabilities.sum(1) == pytest.approx(1)
+    expected = torch.tensor([class_names.index(str(entry.label)) for entry in each.source.entries])
+    assert labels.equal(expected)
+    assert probabilities.argmax(1).equal(expected)
+
+
+def test_images_without_a_label_are_not_classified(model, tmp_path: Path) -> None:
+    make_table(tmp_path / "set", labels=True)
+    file = tmp_path / "set" / "data.jsonl"
+    file.write_text(file.read_text().replace(', "label": "red"', "").replace(', "label": "cyan"', ""))
+    rows = ValidationSet(ValidationConfig("a", "set", ("classify", "search")), tmp_path).measure(model)
+    assert {row.measure: row.n for row in rows}["zero_shot_top1"] == 5
+    assert {row.measure: row.n for row in rows}["image_to_text_recall@1"] == 7
+
+
+def test_more_images_than_go_to_the_model_at_once(model, tmp_path: Path) -> None:
+    copies = CHUNK // len(COLOURS) + 2
+    make_table(tmp_path / "set", labels=False, copies=copies)
+    validation = Validation([ValidationConfig("a", "set")], tmp_path)
+    found = validation(model)
+    n = copies * len(COLOURS)
+    assert n > CHUNK
+    assert model.texts == n + len(COLOURS)  # each different sentence once
+    # All pictures of a colour are alike, so none is first among its like; from a picture, its sentences
+    # tie with those of its like.
+    assert found["a/text_to_image_recall@10"] == 0
+    assert found["a/image_to_text_recall@10"] == 0
+    assert found["a/distinct_captions"] == len(COLOURS)
+
+
+def test_what_cannot_be_used_is_in_the_report(model, tmp_path: Path) -> None:
+    make_table(tmp_path / "set", labels=False)
+    with open(tmp_path / "set" / "data.jsonl", "a") as file:
+        file.write('\n{"image": "lost.png", "captions": ["a lost picture"]}')
+    report = Validation([ValidationConfig("a", "set")], tmp_path).report(model)
+    [lost] = report.rejected
+    assert lost.name.startswith("a/")
+    assert "lost.png" in lost.reason
+    assert "lost.png" in str(report)
+
+
+def test_a_refused_picture_is_named_with_its_set(model, tmp_path: Path) -> None:
+    make_table(tmp_path / "set", labels=False)
+    validation = Validation([ValidationConfig("a", "set")], tmp_path)
+    model.embed_images = Refusing()
+    with pytest.raises(ValueError, match=r"a, samples red0\.png to white0\.png: image 3: no picture"):
+        validation(model)
+
+
+class Refusing:
+    def __call__(self, images: list[object]) -> torch.Tensor:
+        raise ValueError("image 3: no picture")

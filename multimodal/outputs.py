@@ -5,7 +5,7 @@ import html
 import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, SupportsIndex, TypeVar, overload
 
 from torch import Tensor
 
@@ -21,9 +21,18 @@ class Encoded(NamedTuple):
     padding_mask: Tensor | None = None  # [B, N] bool, True = a real position
 
 
+class Embedded(NamedTuple):
+    """Embeddings, and what they are of: row i belongs to `names[i]`."""
+
+    embeddings: Tensor  # [N, D] float32 on the CPU, unit length
+    names: list[str]
+    places: list[int]  # of each row in what was given
+    rejected: "list[Rejected]"
+
+
 @dataclass(frozen=True)
 class Rejected:
-    """An input that could not be used, and why."""
+    """An input that could not be used, and why: `name` leads back to it, `reason` is a few words."""
 
     name: str
     reason: str
@@ -46,7 +55,7 @@ class Picture:
         """The picture as an HTML `<img>` with its JPEG bytes inside, the longer side `side` pixels."""
         try:
             image = self.open().copy()
-        except (OSError, ValueError):  # moved or changed since: the result itself still stands
+        except (OSError, ValueError):  # moved or changed since; the result itself still stands
             return f"<span>{html.escape(self.name)}</span>"
         image.thumbnail((side, side))
         buffer = io.BytesIO()
@@ -68,11 +77,15 @@ class _Pictured:
 
 @dataclass(frozen=True)
 class Classification(_Pictured):
-    """The class of one image. `scores` maps each class to its probability, best first, and sums to 1."""
+    """The class of one image.
+
+    `scores` maps each class to its probability, best first, and sums to 1; with `top_k` only the best k are
+    kept, and they keep their probabilities among all classes. `label` and `score` are the first of them.
+    """
 
     label: str
     score: float
-    scores: dict[str, float]
+    scores: dict[str, float] = field(repr=False)
     picture: Picture
 
     def __str__(self) -> str:
@@ -132,18 +145,31 @@ class Hit(_Pictured):
         return _card(self.picture.thumbnail(), f"<div>{html.escape(self.path)}</div>{self.score:.3f}")
 
 
-Result = TypeVar("Result", Classification, Caption, Hit)
+Result = TypeVar("Result", bound=Classification | Caption | Hit)
 
 
 class Results(list[Result], Generic[Result]):
-    """A list of results that shows itself; `rejected` names what could not be used."""
+    """A list of results that shows itself; `rejected` names what could not be used. A slice is one too."""
 
     def __init__(self, results: Iterable[Result] = (), rejected: Iterable[Rejected] = ()) -> None:
         super().__init__(results)
         self.rejected = list(rejected)
 
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> Result: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Results[Result]": ...
+    def __getitem__(self, place: SupportsIndex | slice) -> "Result | Results[Result]":
+        return Results(super().__getitem__(place)) if isinstance(place, slice) else super().__getitem__(place)
+
     def __str__(self) -> str:
         return "\n".join([str(result) for result in self] + [f"rejected {item}" for item in self.rejected])
+
+    def __repr__(self, limit: int = 20) -> str:
+        lines = [str(result) for result in self[:limit]]
+        lines += [f"and {len(self) - limit} more"] if len(self) > limit else []
+        lines += [f"{len(self.rejected)} rejected"] if self.rejected else []
+        return "\n".join(lines) or "Results([])"
 
     def to_dict(self) -> dict[str, Any]:
         return {

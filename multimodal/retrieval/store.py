@@ -1,0 +1,309 @@
+"""Vectors of files in one SQLite file.
+
+    meta    key, value: fingerprint, dim and model (a name for people) of the space, and the folder
+    files   path, size, mtime_ns, sha256, vector (float32, little endian), crc (of path and vector)
+
+Paths are relative to the folder and written with `/`, so that a folder which moves keeps its vectors; the
+folder itself is kept as an absolute path. SQLite's rollback journal and one transaction per update make the
+file reopen as it was before an update or after it, wherever the process was killed; beside it there is
+never another file to carry along.
+"""
+
+import os
+import sqlite3
+import threading
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from multimodal.files import atomic_write
+
+APPLICATION_ID = 0x6D6D6978  # "mmix", in the header of the file: SQLite files of others are not ours
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE files (
+    id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    sha256 TEXT NOT NULL, crc INTEGER NOT NULL, vector BLOB NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class Space:
+    """Where the vectors come from: two indexes compare only when fingerprint and dim are equal."""
+
+    fingerprint: str
+    dim: int
+    model: str  # a name for people
+
+    def __str__(self) -> str:
+        return f"{self.model} (fingerprint {self.fingerprint[:12]}, {self.dim} dimensions)"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file as it was when its vector was made. `path` is relative to the folder of the store."""
+
+    path: str
+    size: int  # bytes
+    mtime_ns: int
+    sha256: str
+
+
+class Store:
+    """An open index file; a context manager. Any thread may call it.
+
+    `Store.create(path, space, folder)` and `Store.open(path)` make one. Every method raises ValueError when
+    the file turns out to be damaged or the store was closed, and OSError when the disk refuses.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, space: Space, folder: Path) -> None:
+        self.path = path
+        self.space = space
+        self.folder = folder
+        self._connection: sqlite3.Connection | None = connection
+        self._lock = threading.RLock()
+
+    @classmethod
+    def create(cls, path: str | Path, space: Space, folder: str | Path) -> "Store":
+        """Make a new, empty store, whole at once. Raises FileExistsError unless `path` is free or empty."""
+        path = Path(path)
+        if path.exists() and (not path.is_file() or path.stat().st_size):
+            raise FileExistsError(f"{path} exists already")
+        meta = {
+            "fingerprint": space.fingerprint,
+            "dim": str(space.dim),
+            "model": space.model,
+            "folder": _to_column(str(Path(folder).absolute())),
+        }
+        with closing(sqlite3.connect(":memory:")) as connection:
+            connection.executescript(SCHEMA)
+            connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+            connection.commit()
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            with atomic_write(path) as file:
+                file.write(connection.serialize())
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Store":
+        """Open an existing store.
+
+        Raises FileNotFoundError, and ValueError for a file that is not an index, is damaged or was written
+        by another version of the format.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise FileNotFoundError(f"no index at {path}")
+        if not path.is_file():
+            raise ValueError(f"expected an index file, got {path}, which is not a file")
+        connection = _connect(path, "rw")
+        try:
+            with _reported(path):
+                application = connection.execute("PRAGMA application_id").fetchone()[0]
+                version = connection.execute("PRAGMA user_version").fetchone()[0]
+                if application != APPLICATION_ID:
+                    raise ValueError(f"{path} is not an image index")
+                if version != SCHEMA_VERSION:
+                    raise ValueError(
+                        f"{path} has index format {version}, expected {SCHEMA_VERSION}: index again, "
+                        "into a new file"
+                    )
+                meta = dict(connection.execute("SELECT key, value FROM meta"))
+                connection.execute("SELECT count(*) FROM files").fetchone()
+            try:
+                space = Space(meta["fingerprint"], int(meta["dim"]), meta["model"])
+                folder = Path(_from_column(meta["folder"]))
+            except (KeyError, ValueError, TypeError) as error:
+                raise ValueError(f"{path} is damaged: its description is incomplete ({error!r})") from None
+        except BaseException:
+            connection.close()
+            raise
+        return cls(path, connection, space, folder)
+
+    def __len__(self) -> int:
+        with self._using() as connection:
+            return int(connection.execute("SELECT count(*) FROM files").fetchone()[0])
+
+    def entries(self) -> dict[str, Entry]:
+        """What the store knows of its files, by path; the vectors stay on the disk."""
+        with self._using() as connection:
+            rows = connection.execute("SELECT path, size, mtime_ns, sha256 FROM files").fetchall()
+            return {_from_column(row[0]): Entry(_from_column(row[0]), *row[1:]) for row in rows}
+
+    def vectors(self) -> tuple[list[str], Tensor]:
+        """All paths in sorted order and their vectors, float32 [N, D].
+
+        Raises ValueError when a vector is not the one that was written.
+        """
+        with self._using() as connection, _transaction(connection, "DEFERRED"):  # one state for both reads
+            paths = sorted(_from_column(row[0]) for row in connection.execute("SELECT path FROM files"))
+            place = {path: i for i, path in enumerate(paths)}
+            matrix = np.empty((len(paths), self.space.dim), dtype="<f4")
+            for column, vector, crc in connection.execute("SELECT path, vector, crc FROM files"):
+                path = _from_column(column)
+                if path not in place or not isinstance(vector, bytes) or crc != _crc(path, vector):
+                    raise ValueError(f"{self.path} is damaged: the vector of {path} is not what was written")
+                matrix[place[path]] = np.frombuffer(vector, dtype="<f4")
+            return paths, torch.from_numpy(matrix.astype(np.float32, copy=False))
+
+    def update(
+        self,
+        put: Iterable[tuple[Entry, Tensor]] = (),
+        touch: Iterable[Entry] = (),
+        copy: Iterable[tuple[Entry, str]] = (),
+        remove: Iterable[str] = (),
+    ) -> None:
+        """Change the store in one transaction: all of it happens, or nothing.
+
+        `put` writes entries with their vectors [D], `copy` writes entries with the vector that another path
+        has until now, `touch` renews size and time of entries whose contents are the same, `remove` drops
+        paths. Raises ValueError for a vector of another width or with values that are not finite.
+        """
+        written = [_row(entry, vector, self.space.dim) for entry, vector in put]
+        with self._using() as connection, _transaction(connection):
+            for entry, other in copy:
+                found = connection.execute(
+                    "SELECT vector FROM files WHERE path = ? AND sha256 = ?",
+                    (_to_column(other), entry.sha256),
+                ).fetchone()
+                if found is None:
+                    raise ValueError(f"{other} is not in {self.path} with the contents of {entry.path}")
+                written.append(_row(entry, found[0], self.space.dim))
+            connection.executemany(
+                "INSERT INTO files (path, size, mtime_ns, sha256, crc, vector) VALUES (?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT (path) DO UPDATE SET size = excluded.size, mtime_ns = excluded.mtime_ns, "
+                "sha256 = excluded.sha256, crc = excluded.crc, vector = excluded.vector",
+                written,
+            )
+            connection.executemany(
+                "UPDATE files SET size = ?, mtime_ns = ? WHERE path = ?",
+                [(entry.size, entry.mtime_ns, _to_column(entry.path)) for entry in touch],
+            )
+            connection.executemany(
+                "DELETE FROM files WHERE path = ?", [(_to_column(path),) for path in remove]
+            )
+
+    def move(self, folder: str | Path) -> None:
+        """Say that the folder lies somewhere else now."""
+        folder = Path(folder).absolute()
+        with self._using() as connection, _transaction(connection):
+            connection.execute("UPDATE meta SET value = ? WHERE key = 'folder'", (_to_column(str(folder)),))
+        self.folder = folder
+
+    def version(self) -> tuple[int, int]:
+        """Changes whenever the contents do, through this store or through another process."""
+        with self._using() as connection:
+            return connection.execute("PRAGMA data_version").fetchone()[0], connection.total_changes
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _using(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            if self._connection is None:
+                raise ValueError(f"the index {self.path} is closed")
+            with _reported(self.path):
+                yield self._connection
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    with _reported(path):
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            isolation_level=None,  # transactions are written out below
+            timeout=30,  # seconds to wait for another process
+            check_same_thread=False,  # the store has its lock
+        )
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
+    connection.execute(f"BEGIN {kind}")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+_DISK = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+}
+
+
+@contextmanager
+def _reported(path: Path) -> Iterator[None]:
+    """SQLite's errors in our words: OSError for the disk and for locks, ValueError for the contents."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK:
+            raise OSError(f"{path}: {error}") from error
+        raise ValueError(f"{path} is not an image index, or it is damaged: {error}") from error
+    except UnicodeDecodeError as error:  # SQLite quoted the damage
+        raise ValueError(f"{path} is damaged: its text is not UTF-8") from error
+
+
+def _row(entry: Entry, vector: Tensor | bytes, dim: int) -> Sequence[Any]:
+    if isinstance(vector, Tensor):
+        if vector.shape != (dim,) or not vector.isfinite().all():
+            raise ValueError(
+                f"expected a finite vector [{dim}] for {entry.path}, got {list(vector.shape)}"
+                + ("" if vector.shape != (dim,) else " with values that are not finite")
+            )
+        vector = vector.detach().cpu().float().numpy().astype("<f4").tobytes()
+    return (
+        _to_column(entry.path),
+        entry.size,
+        entry.mtime_ns,
+        entry.sha256,
+        _crc(entry.path, vector),
+        vector,
+    )
+
+
+def _crc(path: str, vector: bytes) -> int:
+    return zlib.crc32(vector, zlib.crc32(os.fsencode(path)))
+
+
+def _to_column(path: str) -> Any:
+    """TEXT, or BLOB for a file name that is not text (any bytes but `/` may stand in one)."""
+    try:
+        path.encode()
+        return path
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+
+
+def _from_column(value: Any) -> str:
+    return os.fsdecode(value) if isinstance(value, bytes) else str(value)

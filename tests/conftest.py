@@ -1,0 +1,82 @@
+"""A model as small as one can be, with random weights, and a folder of pictures drawn for it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+if TYPE_CHECKING:
+    from multimodal.model import Model
+
+TEXTS = ["a photo of a cat.", "the quick brown fox jumps over the lazy dog", "two red squares on green grass"]
+
+
+def _make_model(seed: int = 0, decoder: bool = True, name: str = "tiny") -> "Model":
+    """A real network of 0.1 M parameters; its weights spread, so that different inputs differ clearly."""
+    # here, so that the tests of one room do not wait for all the others
+    from multimodal.decoders import TextDecoderConfig
+    from multimodal.encoders import ImageEncoderConfig, TextEncoderConfig
+    from multimodal.model import Model
+    from multimodal.models import CaptionerConfig, DualEncoderConfig, build
+    from multimodal.preprocess import BPETokenizer, ImageTransform
+
+    tokenizer = BPETokenizer.train(TEXTS, vocab_size=300, context_length=64)
+    image = ImageEncoderConfig("vit_tiny_patch16_224", 32, patch_size=16, width=32, layers=2, heads=2)
+    text = TextEncoderConfig(
+        tokenizer.vocab_size, tokenizer.context_length, width=32, layers=2, heads=2, eos_id=tokenizer.eos_id
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if decoder:
+            writer = TextDecoderConfig(
+                tokenizer.vocab_size, tokenizer.context_length, width=32, layers=2, heads=2
+            )
+            network = build(CaptionerConfig(image, text, 16, decoder=writer))
+        else:
+            network = build(DualEncoderConfig(image, text, 16))
+        torch.manual_seed(seed)  # the towers come first: they are the same with and without a decoder
+        with torch.no_grad():
+            for parameter in network.parameters():
+                if parameter.ndim > 1:
+                    parameter.normal_(std=0.3)
+    transform = ImageTransform(32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    return Model(network, transform, tokenizer, name=name, card={"data": "none", "figures": {"top-1": 0.5}})
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., "Model"]:
+    """make_model(seed=0, decoder=True, name="tiny"): one to do with as the test likes."""
+    return _make_model
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> "Model":
+    """Embeds and captions. Shared by all tests: leave it as it is."""
+    return _make_model()
+
+
+@pytest.fixture
+def draw():
+    """draw(path, seed): a picture of its own for each seed, written to `path`."""
+
+    def draw(path: Path, seed: int, size: tuple[int, int] = (40, 48)) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        blocks = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST).save(path)
+        return path
+
+    return draw
+
+
+@pytest.fixture
+def photos(tmp_path, draw) -> Path:
+    """A folder of six pictures, two of them in a subfolder."""
+    for i in range(4):
+        draw(tmp_path / "photos" / f"{i}.png", i)
+    for i in range(4, 6):
+        draw(tmp_path / "photos" / "sub folder" / f"{i}.png", i)
+    return tmp_path / "photos"

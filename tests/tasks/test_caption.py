@@ -1,0 +1,84 @@
+import pytest
+import torch
+
+from multimodal.outputs import Caption, Results
+from multimodal.preprocess import ImageError, open_image
+
+
+def greedy_by_hand(model, path, longest):
+    """The slow reference: everything computed again for each token, no cache, one picture."""
+    network, tokenizer = model.network, model.tokenizer
+    tokens, total = [tokenizer.bos_id], 0.0
+    with torch.no_grad():
+        memory = network.encode_memory(model.transform(open_image(path))[None])
+        while len(tokens) - 1 < longest:
+            log_probabilities = network.decode(torch.tensor([tokens]), memory)[0, -1].log_softmax(-1)
+            value, token = log_probabilities.max(-1)
+            tokens.append(int(token))
+            total += float(value)
+            if token == tokenizer.eos_id:
+                break
+    return tokenizer.decode(tokens[1:]), total / (len(tokens) - 1)
+
+
+@pytest.mark.parametrize("longest", [None, 1, 7])
+def test_as_by_hand(tiny_model, photos, longest):
+    results = tiny_model.caption(photos, max_new_tokens=longest, batch_size=4)
+    assert isinstance(results, Results)
+    for path, result in zip(sorted(photos.rglob("*.png")), results, strict=True):
+        text, score = greedy_by_hand(tiny_model, path, longest or tiny_model.tokenizer.context_length - 1)
+        assert result.text == text
+        assert result.score == pytest.approx(score, abs=1e-4)
+        assert result.picture.name == str(path)
+    if longest is None:
+        assert len({result.text for result in results}) > 1  # the captions depend on the pictures
+
+
+def test_one_gives_one(tiny_model, photos):
+    one = tiny_model.caption(photos / "0.png")
+    assert isinstance(one, Caption)
+    assert one.image.size == (40, 48)
+    assert [c.text for c in tiny_model.caption([photos / "0.png"])] == [one.text]
+    assert tiny_model.caption([]) == []
+
+
+def test_beams_do_not_depend_on_the_batch(tiny_model, photos):
+    together = tiny_model.caption(photos, num_beams=3)
+    for path, result in zip(sorted(photos.rglob("*.png")), together, strict=True):
+        alone = tiny_model.caption(path, num_beams=3)
+        assert alone.text == result.text
+        assert alone.score == pytest.approx(result.score, abs=1e-4)
+    greedy = tiny_model.caption(photos)
+    better = [b.score - g.score for b, g in zip(together, greedy, strict=True)]
+    assert max(better) > 0  # looking further finds likelier sentences
+
+
+def test_numbers_that_are_refused(tiny_model, photos):
+    for bad in (0, -1, 1.5, True):
+        with pytest.raises(ValueError, match="num_beams must be a whole number of at least 1"):
+            tiny_model.caption(photos, num_beams=bad)
+        with pytest.raises(ValueError, match="max_new_tokens must be a whole number of at least 1"):
+            tiny_model.caption(photos, max_new_tokens=bad)
+    with pytest.raises(ValueError, match="max_new_tokens: expected at most 63, got 64"):
+        tiny_model.caption(photos, max_new_tokens=64)
+
+
+def test_a_model_without_a_decoder(make_model, photos):
+    model = make_model(decoder=False, name="towers")
+    with pytest.raises(ValueError, match="'towers', which has no decoder; it can classify, search"):
+        model.caption(photos)
+
+
+def test_broken_pictures(tiny_model, photos):
+    (photos / "1.png").write_bytes(b"")
+    with pytest.warns(UserWarning, match="1 of 6 images could not be used"):
+        results = tiny_model.caption(photos)
+    assert len(results) == 5
+    assert len(results.rejected) == 1
+    with pytest.raises(ImageError, match=r"1\.png"):
+        tiny_model.caption([photos / "0.png", photos / "1.png"])
+
+
+def test_bfloat16(make_model, photos):
+    model = make_model().to(dtype=torch.bfloat16)
+    assert all(caption.text for caption in model.caption(photos, num_beams=2))

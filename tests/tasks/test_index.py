@@ -1,0 +1,315 @@
+import os
+import shutil
+import sqlite3
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from multimodal.outputs import Hit, Results
+from multimodal.preprocess import ImageError
+from multimodal.tasks import Index
+from multimodal.tasks import index as index_module
+
+
+@pytest.fixture
+def model(make_model):
+    return make_model()
+
+
+@pytest.fixture
+def seen(model):
+    """Grows by the number of images of each pass through the image tower."""
+    counts = []
+    model.network.dual.image_encoder.register_forward_hook(lambda _, args, __: counts.append(len(args[0])))
+    return counts
+
+
+@pytest.fixture
+def index(model, photos, tmp_path):
+    with model.index(photos, path=tmp_path / "photos.db") as index:
+        yield index
+
+
+def age(folder, seconds=100):
+    """Make the files look older than a moment, so that their times are trusted."""
+    for path in folder.rglob("*.png"):
+        stat = path.stat()
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns - seconds * 10**9))
+
+
+def names(index):
+    return sorted(Path(hit.path).name for hit in index.search("anything", k=1000))
+
+
+def check(index, model, photos):
+    """What the index holds is what embedding the folder from nothing gives."""
+    paths = sorted(photos.rglob("*.png"))
+    expected = model.embed_images(paths)
+    assert len(index) == len(paths)
+    for path, embedding in zip(paths, expected, strict=True):
+        hits = index.search(embedding, k=1)
+        assert hits[0].path == str(path)
+        assert hits[0].score == pytest.approx(1, abs=1e-5)
+
+
+def test_search(index, model, photos):
+    check(index, model, photos)
+    assert index.changes == (6, 0, 0)
+    assert index.rejected == []
+    results = index.search("a cat on the grass", k=4)
+    assert isinstance(results, Results)
+    assert all(isinstance(hit, Hit) for hit in results)
+    paths = sorted(photos.rglob("*.png"))
+    cosine = model.similarity(paths, "a cat on the grass")[:, 0]
+    order = cosine.argsort(descending=True)[:4]
+    assert [hit.path for hit in results] == [str(paths[i]) for i in order]
+    assert [hit.score for hit in results] == pytest.approx(cosine[order].tolist(), abs=1e-5)
+    assert results[0].image.size == (40, 48)
+
+
+def test_queries(index, model, photos):
+    path = photos / "sub folder" / "4.png"
+    embedding = model.embed_images(path)
+    expected = index.search(path, k=3)
+    assert expected[0].path == str(path)
+    for query in (
+        path.read_bytes(),
+        Image.open(path).convert("RGB"),
+        np.array(Image.open(path).convert("RGB")),
+        embedding,
+        embedding[0],
+        7 * embedding[0].double(),
+        embedding.numpy(),
+        embedding[0].numpy(),
+    ):
+        found = index.search(query, k=3)
+        assert [hit.path for hit in found] == [hit.path for hit in expected]
+        assert found[0].score == pytest.approx(1, abs=1e-5)
+    # a str is a text, even where it is the name of a file
+    assert index.search(str(path), k=1)[0].score == pytest.approx(
+        model.similarity(photos, str(path)).max().item(), abs=1e-5
+    )
+
+
+def test_queries_that_are_refused(index, photos):
+    for k in (0, -1, 2.5, True):
+        with pytest.raises(ValueError, match="k must be a whole number of at least 1"):
+            index.search("a cat", k=k)
+    for embedding in (torch.zeros(16), torch.ones(3), torch.full((16,), torch.nan), np.ones(17)):
+        with pytest.raises(ValueError, match=r"expected a finite embedding \[16\] that is not zero"):
+            index.search(embedding)
+    for many in (photos, [photos / "0.png", photos / "1.png"], torch.zeros(2, 3, 8, 8, dtype=torch.uint8)):
+        with pytest.raises(ValueError, match="expected one text, picture or embedding"):
+            index.search(many)
+    with pytest.raises(ImageError):
+        index.search(photos / "none.png")
+
+
+def test_ks(index):
+    assert [len(index.search("a cat", k=k)) for k in (1, 5, 6, 7, 1000)] == [1, 5, 6, 6, 6]
+
+
+def test_an_empty_folder(model, tmp_path):
+    (tmp_path / "photos").mkdir()
+    with model.index(tmp_path / "photos", path=tmp_path / "x.db") as index:
+        assert len(index) == 0
+        assert index
+        assert index.search("a cat") == []
+
+
+def test_only_what_is_new_or_changed_is_embedded(model, seen, photos, tmp_path, draw):
+    path = tmp_path / "deep" / "photos.db"
+    age(photos)
+    model.index(photos, path=path).close()
+    assert sum(seen) == 6
+    seen.clear()
+
+    with model.index(photos, path=path) as index:  # nothing happened
+        assert index.changes == (0, 6, 0)
+    assert seen == []
+
+    draw(photos / "new.png", 10)
+    draw(photos / "0.png", 11)  # new contents
+    (photos / "1.png").unlink()
+    os.utime(photos / "2.png")  # the same contents
+    (photos / "3.png").rename(photos / "renamed.png")
+    shutil.copy(photos / "2.png", photos / "copy.png")
+    with model.index(photos, path=path) as index:
+        assert index.changes == (2, 5, 2)
+        assert sum(seen) == 2
+        assert names(index) == ["0.png", "2.png", "4.png", "5.png", "copy.png", "new.png", "renamed.png"]
+        # two files alike: the order is that of their paths
+        hits = index.search(photos / "2.png", k=2)
+        assert [Path(hit.path).name for hit in hits] == ["2.png", "copy.png"]
+        draw(photos / "copy.png", 12)
+        index.update()
+        assert index.changes == (1, 6, 0)
+        check(index, model, photos)
+
+
+def test_a_change_within_the_same_moment_is_seen(model, photos, tmp_path):
+    """Same size, same time to the nanosecond, other contents, right after the first run."""
+    path, victim = tmp_path / "photos.db", photos / "0.bmp"
+    Image.new("RGB", (40, 40), (200, 0, 0)).save(victim)
+    stat = victim.stat()
+    with model.index(photos, path=path) as index:
+        Image.new("RGB", (40, 40), (0, 0, 255)).save(victim)
+        os.utime(victim, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        assert victim.stat().st_size == stat.st_size
+        index.update()
+        assert index.changes == (1, 6, 0)
+        assert index.search(victim, k=1)[0].path == str(victim)
+
+
+def test_unreadable_files(model, photos, tmp_path, draw):
+    (photos / "broken.png").write_bytes(b"\x89PNG")
+    (photos / "empty.png").touch()
+    with pytest.warns(UserWarning, match=r"2 of 8 images could not be used: .*broken\.png: ") as caught:
+        index = model.index(photos, path=tmp_path / "photos.db")
+    assert len(caught) == 1
+    assert caught[0].filename == __file__  # the line of the caller
+    assert [Path(item.name).name for item in index.rejected] == ["broken.png", "empty.png"]
+    assert len(index) == 6
+    assert index.changes == (6, 0, 0)
+    # one is mended, another breaks
+    draw(photos / "broken.png", 20)
+    (photos / "0.png").write_bytes(b"")
+    with pytest.warns(UserWarning, match="2 of 8"):
+        index.update()
+    assert [Path(item.name).name for item in index.rejected] == ["0.png", "empty.png"]
+    assert index.changes == (1, 5, 1)
+    assert names(index) == ["1.png", "2.png", "3.png", "4.png", "5.png", "broken.png"]
+    index.close()
+
+
+def test_names_of_all_kinds(model, photos, tmp_path, draw):
+    for i, name in enumerate(["ä ö.png", "#?%25.png", "line\nbreak.png", os.fsdecode(b"not\xffutf8.png")]):
+        try:
+            draw(photos / name, 30 + i)
+        except OSError:  # not every file system takes every name
+            continue
+    with model.index(photos, path=tmp_path / "a?b#c%20.db") as index:
+        check(index, model, photos)
+    assert (tmp_path / "a?b#c%20.db").is_file()
+
+
+def test_open(index, model, photos, tmp_path):
+    index.close()
+    shutil.rmtree(photos)  # no picture is read
+    with Index.open(tmp_path / "photos.db", model) as again:
+        assert len(again) == 6
+        assert again.folder == photos
+        assert again.path == tmp_path / "photos.db"
+        assert again.search("a cat", k=1)[0]._repr_html_().count("<img") == 0
+        with pytest.raises(FileNotFoundError, match="no folder at"):
+            again.update()
+        assert len(again) == 6
+    with pytest.raises(ValueError, match="closed"):
+        again.search("a cat")
+    assert "photos.db" in repr(again)
+
+
+def test_another_model_is_refused(index, make_model, photos, tmp_path):
+    other = make_model(seed=1, name="other")
+    for call in (
+        lambda: Index.open(tmp_path / "photos.db", other),
+        lambda: other.index(photos, path=tmp_path / "photos.db"),
+    ):
+        with pytest.raises(ValueError, match="do not compare") as error:
+            call()
+        for part in ("tiny", index.model.fingerprint[:12], "other", other.fingerprint[:12]):
+            assert part in str(error.value)
+    with Index.open(tmp_path / "photos.db", make_model(decoder=False, name="renamed")) as same:
+        assert len(same) == 6 or pytest.fail("the towers are equal")
+
+
+def test_other_folders(index, model, photos, tmp_path, seen):
+    index.close()
+    (tmp_path / "others").mkdir()
+    with pytest.raises(ValueError, match=r"photos\.db is the index of .*photos, got .*others"):
+        model.index(tmp_path / "others", path=tmp_path / "photos.db")
+    with Index.open(tmp_path / "photos.db", model) as again:
+        assert len(again) == 6
+    # a folder that has moved keeps its vectors
+    seen.clear()
+    photos.rename(tmp_path / "moved")
+    with model.index(tmp_path / "moved", path=tmp_path / "photos.db") as again:
+        assert again.changes == (0, 6, 0)
+        assert seen == []
+        check(again, model, tmp_path / "moved")
+
+
+def test_paths_that_are_refused(model, photos, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no folder at"):
+        model.index(tmp_path / "none", path=tmp_path / "x.db")
+    with pytest.raises(ValueError, match="expected a folder"):
+        model.index(photos / "0.png", path=tmp_path / "x.db")
+    with pytest.raises(ValueError, match="is not a file"):
+        model.index(photos, path=photos)
+    with pytest.raises(FileNotFoundError, match="no index at"):
+        Index.open(tmp_path / "x.db", model)
+    assert not (tmp_path / "x.db").exists()
+    content = (photos / "0.png").read_bytes()
+    with pytest.raises(ValueError, match="not an image index"):
+        model.index(photos, path=photos / "0.png")
+    assert (photos / "0.png").read_bytes() == content
+    connection = sqlite3.connect(tmp_path / "theirs.db")
+    connection.execute("CREATE TABLE songs (title)")
+    connection.close()
+    with pytest.raises(ValueError, match="not an image index"):
+        model.index(photos, path=tmp_path / "theirs.db")
+
+
+def test_paths_are_shown_from_here(model, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with model.index("photos", path="photos.db") as index:
+        hits = index.search("a cat", k=6)
+    assert sorted(hit.path for hit in hits)[0] == str(Path("photos/0.png"))
+    monkeypatch.chdir(tmp_path.parent)
+    assert hits[0].image.size == (40, 48)  # found from anywhere
+
+
+def test_an_interrupted_run_keeps_what_it_has(model, photos, tmp_path, monkeypatch, seen):
+    monkeypatch.setattr(index_module, "COMMIT", 2)
+
+    def stop(*_):
+        if len(seen) == 2:  # the third batch never ends
+            raise KeyboardInterrupt
+
+    handle = model.network.dual.image_encoder.register_forward_pre_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        model.index(photos, path=tmp_path / "photos.db")
+    handle.remove()
+    with Index.open(tmp_path / "photos.db", model) as index:
+        assert len(index) == 4
+    seen.clear()
+    with model.index(photos, path=tmp_path / "photos.db") as index:
+        assert sum(seen) == 2
+        assert index.changes == (2, 4, 0)
+        check(index, model, photos)
+
+
+def test_another_process_renews_the_index(index, model, photos, tmp_path, draw):
+    assert len(index.search("a cat", k=100)) == 6
+    draw(photos / "new.png", 40)
+    with model.index(photos, path=tmp_path / "photos.db"):
+        pass
+    assert len(index.search("a cat", k=100)) == 7
+
+
+def test_threads(index):
+    expected = [hit.path for hit in index.search("a cat", k=6)]
+    found = []
+    threads = [
+        threading.Thread(target=lambda: found.append([hit.path for hit in index.search("a cat", k=6)]))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [expected] * 8

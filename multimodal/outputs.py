@@ -102,7 +102,7 @@ class Classification(_Pictured):
 
     def _repr_html_(self) -> str:
         bars = "".join(_bar(name, score) for name, score in list(self.scores.items())[:5])
-        return _card(self.picture.thumbnail(), bars)
+        return _card(self.picture.thumbnail(), bars + _small(self.picture.name))
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,8 @@ class Caption(_Pictured):
         return _card(
             self.picture.thumbnail(),
             f"<div>{html.escape(self.text)}</div>"
-            f'<div style="opacity:.6;font-size:85%">{self.score:.2f} per token</div>',
+            + _small(f"{self.score:.2f} log-probability per token")
+            + _small(self.picture.name),
         )
 
 
@@ -142,7 +143,7 @@ class Hit(_Pictured):
         return {"path": self.path, "score": self.score}
 
     def _repr_html_(self) -> str:
-        return _card(self.picture.thumbnail(), f"<div>{html.escape(self.path)}</div>{self.score:.3f}")
+        return _card(self.picture.thumbnail(), f"<div>{self.score:.3f}</div>" + _small(self.path))
 
 
 Result = TypeVar("Result", bound=Classification | Caption | Hit)
@@ -180,15 +181,23 @@ class Results(list[Result], Generic[Result]):
     def _repr_html_(self, limit: int = 50) -> str:
         cards = "".join(result._repr_html_() for result in self[:limit])
         more = f"<div>and {len(self) - limit} more</div>" if len(self) > limit else ""
-        lost = "".join(f"<div>rejected {html.escape(str(item))}</div>" for item in self.rejected)
-        return f'<div style="display:flex;flex-wrap:wrap;gap:8px">{cards}</div>{more}{lost}'
+        lost = "".join(_small(f"rejected {item}") for item in self.rejected[:limit])
+        if len(self.rejected) > limit:
+            lost += _small(f"and {len(self.rejected) - limit} more rejected")
+        columns = "repeat(auto-fill,minmax(min(320px,100%),1fr))"
+        return f'<div style="display:grid;grid-template-columns:{columns};gap:8px">{cards}</div>{more}{lost}'
 
 
 def _card(picture: str, body: str) -> str:
     return (
-        '<div style="display:flex;gap:10px;align-items:center;border:1px solid #8884;border-radius:8px;'
-        f'padding:8px;max-width:420px"><div>{picture}</div><div style="min-width:160px">{body}</div></div>'
+        '<div style="display:flex;gap:12px;align-items:center;border:1px solid #8884;border-radius:8px;'
+        f'padding:8px;max-width:420px"><div style="flex:none;width:128px;text-align:center">{picture}</div>'
+        f'<div style="flex:1;min-width:0;overflow-wrap:anywhere">{body}</div></div>'
     )
+
+
+def _small(text: str) -> str:
+    return f'<div style="opacity:.6;font-size:80%;overflow-wrap:anywhere">{html.escape(text)}</div>'
 
 
 def _bar(name: str, score: float) -> str:

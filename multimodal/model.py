@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from multimodal import tasks
+import multimodal.tasks as tasks
 from multimodal.models import Captioner, DualEncoder, Network
 from multimodal.preprocess import ImageTransform, Tokenizer
 from multimodal.tasks.classify import ClassNames, Templates

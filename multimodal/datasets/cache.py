@@ -13,11 +13,6 @@ from multimodal.preprocess import open_image
 CHUNK = 32  # images per task of the thread pool
 
 
-def cache_bytes(source: Source, size: int) -> int:
-    """What `load_images(source, size)` takes in memory."""
-    return len(source) * 3 * size * size
-
-
 def load_images(source: Source, size: int, progress: bool = True, threads: int | None = None) -> Tensor:
     """Decode all images of `source`: uint8 [N, 3, size, size], shortest side resized to `size`, centre crop.
 

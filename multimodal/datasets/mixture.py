@@ -4,7 +4,7 @@
 that each take their rows of it see together what one process would see.
 """
 
-import signal
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from multimodal.datasets.cache import cache_bytes, load_images
+from multimodal.datasets.cache import load_images
+from multimodal.datasets.loader import made_ahead
 from multimodal.datasets.opening import open_source
-from multimodal.datasets.order import EpochOrder, interleave, rows_per_source
+from multimodal.datasets.order import EpochOrder, interleave, joined, rows_per_source
 from multimodal.datasets.sample import Source, check_templates, label_captions
 from multimodal.outputs import Rejected
 from multimodal.preprocess import Augment, Tokenizer
@@ -66,8 +67,18 @@ class Batch(NamedTuple):
     names: list[str]
 
 
+class Row(NamedTuple):
+    """One row of a batch, as numbers."""
+
+    source: int
+    index: int  # of the sample in its source
+    text: int  # index into the mixture's texts
+    label_only: bool  # the text speaks of the label and not of the image
+    own: bool  # the text is one of the sample's captions
+
+
 class Part:
-    """One source of a mixture in memory: images [N, 3, C, C], captions as indices into the mixture's texts."""
+    """One source in memory: images [N, 3, C, C], captions as indices into the mixture's texts."""
 
     def __init__(self, config: DataConfig, source: Source, images: Tensor, text_ids: dict[str, int]) -> None:
         def number(text: str) -> int:
@@ -94,15 +105,15 @@ class Part:
             for label, sets in about.items()
         }
 
-    def caption(self, index: int, pick: float, label_draw: float) -> tuple[int, bool, bool]:
-        """For draws in [0, 1): the text, whether it speaks of the label alone, whether it is its own."""
+    def draw(self, source: int, index: int, pick: float, label_draw: float) -> Row:
+        """The row of sample `index` for draws in [0, 1): one of its captions, or of the templates."""
         label = self.sample_labels[index]
         if label is not None and len(self.templated[label]) and label_draw < self.config.label_rate:
-            templated = self.templated[label]
-            return int(templated[int(pick * len(templated))]), True, False
-        first, last = int(self.first[index]), int(self.first[index + 1])
-        text = int(self.captions[first + int(pick * (last - first))])
-        return text, label is not None and self.label_only[label], True
+            texts, label_only, own = self.templated[label], True, False
+        else:
+            texts = self.captions[self.first[index] : self.first[index + 1]]
+            label_only, own = label is not None and self.label_only[label], True
+        return Row(source, index, int(texts[int(pick * len(texts))]), label_only, own)
 
 
 class Mixture:
@@ -149,7 +160,7 @@ class Mixture:
         self.image_size, self.batch_size, self.seed = image_size, batch_size, seed
         self.rank, self.world_size = rank, world_size
         self.sources = [_open(config, Path(root)) for config in configs]
-        total = sum(cache_bytes(source, cache_size) for source in self.sources)
+        total = len(self) * 3 * cache_size * cache_size
         if total > max_cache_bytes:
             raise ValueError(
                 f"{sum(map(len, self.sources))} images at {cache_size} x {cache_size} take "
@@ -160,9 +171,7 @@ class Mixture:
         for config, source in zip(configs, self.sources, strict=True):
             images = load_images(source, cache_size, progress)
             if not len(source):
-                raise ValueError(
-                    f"{source.path}: expected images that can be decoded, got {source.summary()}"
-                )
+                raise ValueError(f"{source.path}: expected images, got {source.summary()}")
             self.parts.append(Part(config, source, images, text_ids))
         self.texts = list(text_ids)
         self.label_names = sorted({label for part in self.parts for label in part.templated})
@@ -179,7 +188,7 @@ class Mixture:
 
     def __len__(self) -> int:
         """How many images there are in all sources."""
-        return sum(len(part.names) for part in self.parts)
+        return sum(len(source) for source in self.sources)
 
     @property
     def rejected(self) -> list[Rejected]:
@@ -212,37 +221,30 @@ class Mixture:
         for i, order in enumerate(self._orders):
             index[self._row_source == i] = order.take(step)
         random = np.random.default_rng([self.seed, 1, step])
-        draws = random.random((self.batch_size, 2))
-        seeds = random.integers(2**63, size=self.batch_size)
-        rows = list(zip(self._row_source.tolist(), index.tolist(), strict=True))
-        chosen = [
-            self.parts[source].caption(i, *draw)
-            for (source, i), draw in zip(rows, draws.tolist(), strict=True)
+        draws = random.random((self.batch_size, 2)).tolist()
+        seeds = random.integers(2**63, size=self.batch_size).tolist()
+        rows = [
+            self.parts[source].draw(source, i, *draw)
+            for source, i, draw in zip(self._row_source.tolist(), index.tolist(), draws, strict=True)
         ]
-        groups = self._groups(rows, chosen)
+        groups = joined([self._keys(row) for row in rows])
 
         share = self.batch_size // self.world_size
         mine = slice(self.rank * share, (self.rank + 1) * share)
+        rows, seeds, groups = rows[mine], seeds[mine], groups[mine]
         images = torch.empty(share, 3, size, size, dtype=torch.uint8)
         generator = torch.Generator()
-        for row, (source, i), row_seed in zip(range(share), rows[mine], seeds[mine].tolist(), strict=True):
-            part = self.parts[source]
-            images[row] = part.augment(part.images[i], size, generator.manual_seed(row_seed))
-        labels = [
-            self._label_ids.get(self.parts[source].sample_labels[i] or "", -1) for source, i in rows[mine]
-        ]
+        for place, (row, row_seed) in enumerate(zip(rows, seeds, strict=True)):
+            part = self.parts[row.source]
+            images[place] = part.augment(part.images[row.index], size, generator.manual_seed(row_seed))
+        labels = [self.parts[row.source].sample_labels[row.index] for row in rows]
         return Batch(
             images=images,
-            tokens=torch.from_numpy(self._tokens[[text for text, _, _ in chosen[mine]]].astype(np.int64)),
-            groups=torch.tensor(groups[mine]),
-            captioning=torch.tensor(
-                [
-                    self.parts[source].config.captioning and own
-                    for (source, _), (_, _, own) in zip(rows[mine], chosen[mine], strict=True)
-                ]
-            ),
+            tokens=torch.from_numpy(self._tokens[[row.text for row in rows]].astype(np.int64)),
+            groups=torch.tensor(groups),
+            captioning=torch.tensor([row.own and self.parts[row.source].config.captioning for row in rows]),
             labels=torch.tensor([-1 if name is None else self._label_ids[name] for name in labels]),
-            names=[self.parts[source].names[i] for source, i in rows[mine]],
+            names=[self.parts[row.source].names[row.index] for row in rows],
         )
 
     def batches(
@@ -258,71 +260,22 @@ class Mixture:
         """
 
         def steps() -> Iterator[tuple[int, int | None]]:
-            step = start_step
-            while stop_step is None or step < stop_step:
+            for step in itertools.count(start_step) if stop_step is None else range(start_step, stop_step):
                 yield step, image_size(step) if callable(image_size) else image_size
-                step += 1
 
-        if workers == 0:
-            return (self.batch(step, size) for step, size in steps())
-        loader: torch.utils.data.DataLoader[Batch] = torch.utils.data.DataLoader(
-            _Steps(self),
-            batch_size=None,
-            sampler=_Endless(steps),
-            num_workers=workers,
-            collate_fn=_unchanged,
-            worker_init_fn=_start_worker,
-        )
-        return iter(loader)
+        return made_ahead(self.batch, steps(), workers)
 
-    def _groups(self, rows: list[tuple[int, int]], chosen: list[tuple[int, bool, bool]]) -> list[int]:
-        """The group of each row: rows are joined by the same image, the same text or the same label alone."""
-        parent = list(range(len(rows)))
-
-        def find(row: int) -> int:
-            while parent[row] != row:
-                parent[row] = parent[parent[row]]
-                row = parent[row]
-            return row
-
-        first: dict[tuple[object, ...], int] = {}
-        for row, ((source, i), (text, label_only, _)) in enumerate(zip(rows, chosen, strict=True)):
-            keys: list[tuple[object, ...]] = [("image", source, i), ("text", int(self._same_text[text]))]
-            if label_only:
-                keys.append(("label", self.parts[source].sample_labels[i]))
-            for key in keys:
-                a, b = find(first.setdefault(key, row)), find(row)
-                parent[max(a, b)] = min(a, b)
-        return [find(row) for row in range(len(rows))]
+    def _keys(self, row: Row) -> list[tuple[object, ...]]:
+        """What this row may share with others that makes them positives of each other."""
+        keys: list[tuple[object, ...]] = [
+            ("image", row.source, row.index),
+            ("text", int(self._same_text[row.text])),
+        ]
+        if row.label_only:
+            keys.append(("label", self.parts[row.source].sample_labels[row.index]))
+        return keys
 
 
 def _open(config: DataConfig, root: Path) -> Source:
     source = open_source(root / config.path, config.templates)
     return source if config.limit is None else source.thin(config.limit)
-
-
-class _Steps(torch.utils.data.Dataset[Batch]):
-    """A mixture as the DataLoader wants it: a batch for each (step, image size)."""
-
-    def __init__(self, mixture: Mixture) -> None:
-        self.mixture = mixture
-
-    def __getitem__(self, index: tuple[int, int | None]) -> Batch:
-        return self.mixture.batch(*index)
-
-
-class _Endless:
-    def __init__(self, steps: Callable[[], Iterator[tuple[int, int | None]]]) -> None:
-        self.steps = steps
-
-    def __iter__(self) -> Iterator[tuple[int, int | None]]:
-        return self.steps()
-
-
-def _unchanged(batch: Batch) -> Batch:
-    return batch
-
-
-def _start_worker(worker: int) -> None:
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it ends the workers

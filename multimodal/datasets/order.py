@@ -1,6 +1,6 @@
 """Which samples make which batch: pure functions of (seed, step), so that any step can be made anew."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -29,6 +29,24 @@ def interleave(counts: Sequence[int]) -> np.ndarray:
     source = np.repeat(np.arange(len(counts)), counts)
     place = np.concatenate([(np.arange(count) + 0.5) / count for count in counts])
     return source[np.argsort(place, kind="stable")]
+
+
+def joined(keys: Sequence[Sequence[Hashable]]) -> list[int]:
+    """A number for each row: rows that share a key, directly or by way of others, get the same one."""
+    parent = list(range(len(keys)))
+
+    def root(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = parent[parent[row]]
+            row = parent[row]
+        return row
+
+    first: dict[Hashable, int] = {}
+    for row, mine in enumerate(keys):
+        for key in mine:
+            a, b = root(first.setdefault(key, row)), root(row)
+            parent[max(a, b)] = min(a, b)
+    return [root(row) for row in range(len(keys))]
 
 
 class EpochOrder:

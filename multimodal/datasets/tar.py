@@ -151,9 +151,7 @@ def index_shard(
             parts[slot] = found.extent
         elif key not in repeated:
             repeated.add(key)
-            rejected.append(
-                Rejected(f"{path.name}/{key}", f"a second {suffix}: the key is taken, the first stays")
-            )
+            rejected.append(Rejected(f"{path.name}/{key}", f"a second {suffix}; the first is kept"))
     if shard.error is not None:
         rejected.append(Rejected(path.name, shard.error))
     for key, parts in keys.items():
@@ -181,18 +179,11 @@ def walk(shard: Shard) -> Iterator[Member | Rejected]:
             header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.HeaderError as error:
             if not lost:
-                yield Rejected(
-                    f"{shard.path.name}@{start}", f"damaged header ({error}); looking for the next one"
-                )
+                yield Rejected(f"{shard.path.name}@{start}", f"damaged header ({error}); searched on")
             lost, long_name, pax = True, None, {}
             continue
         size = header.size
-        special = header.type in (
-            tarfile.GNUTYPE_LONGNAME,
-            tarfile.GNUTYPE_LONGLINK,
-            tarfile.XHDTYPE,
-            tarfile.XGLTYPE,
-        )
+        special = header.type in ABOUT_THE_NEXT
         name = long_name or pax.get("path") or header.name
         if not special and "size" in pax:
             size = int(pax["size"]) if pax["size"].isdecimal() and len(pax["size"]) < 20 else -1

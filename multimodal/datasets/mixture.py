@@ -53,7 +53,9 @@ class DataConfig:
 
     @property
     def augment(self) -> Augment:
-        return Augment(self.scale, self.flip, self.rotate, self.color, self.erase)
+        return Augment(
+            scale=self.scale, flip=self.flip, rotate=self.rotate, color=self.color, erase=self.erase
+        )
 
 
 class Batch(NamedTuple):
@@ -71,7 +73,7 @@ class Row(NamedTuple):
     """One row of a batch, as numbers."""
 
     source: int
-    index: int  # of the sample in its source
+    sample: int  # index into its source
     text: int  # index into the mixture's texts
     label_only: bool  # the text speaks of the label and not of the image
     own: bool  # the text is one of the sample's captions
@@ -85,7 +87,8 @@ class Part:
             return text_ids.setdefault(text, len(text_ids))
 
         self.config, self.images, self.augment = config, images, config.augment
-        self.names = [entry.name for entry in source.entries]
+        self.summary = f"{config.path}: {source.summary()}"
+        self.names = [f"{config.path}/{entry.name}" for entry in source.entries]
         self.sample_labels = [entry.label for entry in source.entries]
         self.captions = np.array([number(text) for entry in source.entries for text in entry.captions])
         self.first = np.cumsum(
@@ -159,20 +162,26 @@ class Mixture:
         counts = rows_per_source([config.weight for config in configs], batch_size)
         self.image_size, self.batch_size, self.seed = image_size, batch_size, seed
         self.rank, self.world_size = rank, world_size
-        self.sources = [_open(config, Path(root)) for config in configs]
-        total = len(self) * 3 * cache_size * cache_size
+        sources = [_open(config, Path(root)) for config in configs]
+        count = sum(map(len, sources))
+        total = count * 3 * cache_size * cache_size
         if total > max_cache_bytes:
             raise ValueError(
-                f"{sum(map(len, self.sources))} images at {cache_size} x {cache_size} take "
-                f"{total / 1e9:.1f} GB, max_cache_bytes allows {max_cache_bytes / 1e9:.1f} GB: lower cache_size or limit"
+                f"{count} images at {cache_size} x {cache_size} take {total / 1e9:.1f} GB, "
+                f"max_cache_bytes allows {max_cache_bytes / 1e9:.1f} GB: lower cache_size or limit"
             )
         text_ids: dict[str, int] = {}
         self.parts: list[Part] = []
-        for config, source in zip(configs, self.sources, strict=True):
+        for config, source in zip(configs, sources, strict=True):
             images = load_images(source, cache_size, progress)
             if not len(source):
                 raise ValueError(f"{source.path}: expected images, got {source.summary()}")
             self.parts.append(Part(config, source, images, text_ids))
+        self.rejected = [
+            Rejected(f"{config.path}/{item.name}", item.reason)
+            for config, source in zip(configs, sources, strict=True)
+            for item in source.rejected
+        ]
         self.texts = list(text_ids)
         self.label_names = sorted({label for part in self.parts for label in part.templated})
         self._label_ids = {label: i for i, label in enumerate(self.label_names)}
@@ -188,15 +197,11 @@ class Mixture:
 
     def __len__(self) -> int:
         """How many images there are in all sources."""
-        return sum(len(source) for source in self.sources)
-
-    @property
-    def rejected(self) -> list[Rejected]:
-        return [item for source in self.sources for item in source.rejected]
+        return sum(len(part.names) for part in self.parts)
 
     def summary(self) -> str:
-        """One line for each source."""
-        return "\n".join(f"{source.path}: {source.summary()}" for source in self.sources)
+        """One line for each source: how many samples, how many rejected and the first reasons."""
+        return "\n".join(part.summary for part in self.parts)
 
     def use_tokenizer(self, tokenizer: Tokenizer) -> None:
         """Tokenise all captions, once."""
@@ -236,15 +241,15 @@ class Mixture:
         generator = torch.Generator()
         for place, (row, row_seed) in enumerate(zip(rows, seeds, strict=True)):
             part = self.parts[row.source]
-            images[place] = part.augment(part.images[row.index], size, generator.manual_seed(row_seed))
-        labels = [self.parts[row.source].sample_labels[row.index] for row in rows]
+            images[place] = part.augment(part.images[row.sample], size, generator.manual_seed(row_seed))
+        labels = [self.parts[row.source].sample_labels[row.sample] for row in rows]
         return Batch(
             images=images,
             tokens=torch.from_numpy(self._tokens[[row.text for row in rows]].astype(np.int64)),
             groups=torch.tensor(groups),
             captioning=torch.tensor([row.own and self.parts[row.source].config.captioning for row in rows]),
             labels=torch.tensor([-1 if name is None else self._label_ids[name] for name in labels]),
-            names=[self.parts[row.source].names[row.index] for row in rows],
+            names=[self.parts[row.source].names[row.sample] for row in rows],
         )
 
     def batches(
@@ -268,11 +273,11 @@ class Mixture:
     def _keys(self, row: Row) -> list[tuple[object, ...]]:
         """What this row may share with others that makes them positives of each other."""
         keys: list[tuple[object, ...]] = [
-            ("image", row.source, row.index),
+            ("image", row.source, row.sample),
             ("text", int(self._same_text[row.text])),
         ]
         if row.label_only:
-            keys.append(("label", self.parts[row.source].sample_labels[row.index]))
+            keys.append(("label", self.parts[row.source].sample_labels[row.sample]))
         return keys
 
 

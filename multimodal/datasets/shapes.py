@@ -1,0 +1,251 @@
+"""A small data set that draws itself: coloured shapes with captions, to try everything without a download."""
+
+import io
+import json
+import math
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from multimodal.files import atomic_write
+
+SIDE = 64
+FINE = 4  # shapes are drawn this much larger, then scaled down: soft edges
+SHAPES = ("circle", "square", "triangle", "star", "heart", "ring", "cross", "moon")
+COLORS = {
+    "red": (214, 40, 40),
+    "orange": (245, 138, 28),
+    "yellow": (246, 216, 50),
+    "green": (46, 160, 67),
+    "blue": (42, 92, 214),
+    "purple": (132, 58, 178),
+    "pink": (244, 140, 190),
+    "brown": (118, 70, 38),
+}
+BACKGROUNDS = {
+    "white": (240, 240, 240),
+    "gray": (140, 140, 140),
+    "black": (22, 22, 22),
+    "beige": (222, 206, 170),
+}
+RADII = {"large": (12.0, 14.5), "small": (6.0, 8.0)}  # pixels
+PLACES = {
+    "top left corner": (0.29, 0.29),
+    "top right corner": (0.71, 0.29),
+    "bottom left corner": (0.29, 0.71),
+    "bottom right corner": (0.71, 0.71),
+    "middle": (0.5, 0.5),
+}
+RELATIONS = {"above": "below", "below": "above", "left of": "right of", "right of": "left of"}
+AXES = {"above": (0, -1), "below": (0, 1), "left of": (-1, 0), "right of": (1, 0)}  # x, y (down)
+
+
+@dataclass(frozen=True)
+class DrawnShapes:
+    """What `draw_shapes` has written."""
+
+    folder: Path
+    train: int
+    val: int
+    bytes: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.train} training and {self.val} validation pictures of coloured shapes in {self.folder} "
+            f"(train/000.tar and val/000.tar, {self.bytes / 1e6:.1f} MB)"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"folder": str(self.folder), "train": self.train, "val": self.val, "bytes": self.bytes}
+
+
+class Item(NamedTuple):
+    """One drawn shape."""
+
+    size: str
+    color: str
+    shape: str
+
+    def __str__(self) -> str:
+        return f"{self.size} {self.color} {self.shape}"
+
+
+def draw_shapes(
+    out: str | Path, train: int = 2000, val: int = 200, seed: int = 0, progress: bool = True
+) -> DrawnShapes:
+    """Write `out/train/000.tar` and `out/val/000.tar`: webdataset shards of 64 x 64 JPEGs with captions.
+
+    A picture has one shape (then `label` says its colour and shape, such as "red circle") or two. Some
+    captions say left and right: do not flip these pictures in training. The same numbers and seed give the
+    same bytes, and a larger set begins with the smaller one.
+    """
+    from tqdm import tqdm
+
+    for name, count in (("train", train), ("val", val)):
+        if count < 1:
+            raise ValueError(f"{name}: expected at least 1 picture, got {count}")
+    if seed < 0:
+        raise ValueError(f"seed: expected 0 or more, got {seed}")
+    out = Path(out)
+    size = 0
+    with tqdm(total=train + val, desc="drawing", unit=" pictures", disable=not progress) as bar:
+        for split, (name, count) in enumerate((("train", train), ("val", val))):
+            path = out / name / "000.tar"
+            with (
+                atomic_write(path) as file,
+                tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+            ):
+                for i in range(count):
+                    picture, record = draw(np.random.default_rng([seed, split, i]))
+                    for suffix, data in (("jpg", picture), ("json", json.dumps(record).encode())):
+                        member = tarfile.TarInfo(f"{i:06d}.{suffix}")  # its times and owners are zero
+                        member.size = len(data)
+                        tar.addfile(member, io.BytesIO(data))
+                    bar.update()
+            size += path.stat().st_size
+    return DrawnShapes(out, train, val, size)
+
+
+def draw(rng: np.random.Generator) -> tuple[bytes, dict[str, Any]]:
+    """One picture as JPEG bytes, and its record: `captions` and perhaps `label`."""
+    from PIL import Image
+
+    background = _pick(rng, BACKGROUNDS)
+    canvas = _canvas(rng, background)
+    items = [_item(rng)]
+    if rng.random() < 0.5:
+        place = _pick(rng, PLACES)
+        centres = [np.array(PLACES[place]) * SIDE]
+        captions = _captions_of_one(items[0], place, background)
+    else:
+        other = _item(rng)
+        while other[1:] == items[0][1:]:
+            other = _item(rng)
+        items.append(other)
+        relation = _pick(rng, RELATIONS)
+        offset = np.array(AXES[relation]) * 0.235 * SIDE
+        centres = [SIDE / 2 + offset, SIDE / 2 - offset]
+        captions = _captions_of_two(items[0], items[1], relation, background)
+    for item, centre in zip(items, centres, strict=True):
+        radius = rng.uniform(*RADII[item.size])
+        mask = shape_mask(item.shape, centre + rng.uniform(-1, 1, 2), radius, rng.uniform(-0.2, 0.2))
+        color = np.clip(np.array(COLORS[item.color]) + rng.uniform(-10, 10, 3), 0, 255)
+        canvas += mask[..., None] * (color - canvas)
+    canvas += rng.normal(0, rng.uniform(0, 7), canvas.shape)  # noise of a strength of its own
+    buffer = io.BytesIO()
+    Image.fromarray(np.clip(canvas.round(), 0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
+    record: dict[str, Any] = {"captions": captions}
+    if len(items) == 1:
+        record["label"] = f"{items[0].color} {items[0].shape}"
+    return buffer.getvalue(), record
+
+
+def shape_mask(shape: str, centre: np.ndarray, radius: float, turn: float) -> np.ndarray:
+    """How much of each pixel the shape covers: float [SIDE, SIDE] in [0, 1].
+
+    `centre` is (x, y) and `radius` in pixels, `turn` in radians. Raises ValueError for an unknown shape.
+    """
+    from PIL import Image, ImageDraw
+
+    image = Image.new("L", (SIDE * FINE, SIDE * FINE))
+    pen = ImageDraw.Draw(image)
+    middle = np.asarray(centre) * FINE
+    radius *= FINE
+
+    def disc(scale: float, fill: int, shift: float = 0.0) -> None:
+        x, y = middle + radius * shift * np.array([math.cos(turn), math.sin(turn)])
+        pen.ellipse(
+            (x - radius * scale, y - radius * scale, x + radius * scale, y + radius * scale), fill=fill
+        )
+
+    if shape in ("circle", "ring", "moon"):
+        disc(1.0, 255)
+        if shape == "ring":
+            disc(0.55, 0)
+        if shape == "moon":
+            disc(0.85, 0, shift=0.5)
+    else:
+        rotation = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+        corners = middle + radius * _outline(shape) @ rotation.T
+        pen.polygon([(float(x), float(y)) for x, y in corners], fill=255)
+    return np.asarray(image.reduce(FINE), dtype=np.float64) / 255
+
+
+def _outline(shape: str) -> np.ndarray:
+    """Corners [P, 2] within the unit circle, y down."""
+    if shape == "square":
+        return np.array([(-0.82, -0.82), (0.82, -0.82), (0.82, 0.82), (-0.82, 0.82)])
+    if shape == "triangle":
+        return np.array([(0.0, -1.0), (0.95, 0.75), (-0.95, 0.75)])
+    if shape == "cross":
+        a, b = 0.32, 0.95
+        return np.array(
+            [
+                (-a, -b),
+                (a, -b),
+                (a, -a),
+                (b, -a),
+                (b, a),
+                (a, a),
+                (a, b),
+                (-a, b),
+                (-a, a),
+                (-b, a),
+                (-b, -a),
+                (-a, -a),
+            ]
+        )
+    if shape == "star":
+        angle = np.arange(10) * math.pi / 5 - math.pi / 2
+        length = np.where(np.arange(10) % 2, 0.45, 1.05)
+        return length[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
+    if shape == "heart":
+        t = np.linspace(0, 2 * math.pi, 48, endpoint=False)
+        x = 16 * np.sin(t) ** 3
+        y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
+        return np.stack([x, -y], 1) / 16
+    raise ValueError(f"shape: expected one of {', '.join(SHAPES)}, got {shape!r}")
+
+
+def _captions_of_one(item: Item, place: str, background: str) -> list[str]:
+    return [
+        f"a {item} on a {background} background",
+        f"{_an(item)} in the {place}",
+        f"there is one {item.shape}, it is {item.size} and {item.color}",
+        f"a {background} picture with a {item} in the {place}",
+        f"a {item} in the {place} of a {background} background",
+    ]
+
+
+def _captions_of_two(first: Item, second: Item, relation: str, background: str) -> list[str]:
+    return [
+        f"a {first} {relation} a {second} on a {background} background",
+        f"a {second} {RELATIONS[relation]} a {first} on a {background} background",
+        f"{_an(first)} {relation} {_an(second)}",
+        f"two shapes: a {first} and a {second}",
+        f"a {background} picture with {_an(first)} and {_an(second)}",
+    ]
+
+
+def _an(item: Item) -> str:
+    """The item without its size: "a red circle", "an orange star"."""
+    return f"{'an' if item.color == 'orange' else 'a'} {item.color} {item.shape}"
+
+
+def _canvas(rng: np.random.Generator, background: str) -> np.ndarray:
+    """A background, float [SIDE, SIDE, 3]: lighter towards one side, so that no two are alike."""
+    angle, strength = rng.uniform(0, 2 * math.pi), rng.uniform(0, 14)
+    y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
+    slope = strength * (x * math.cos(angle) + y * math.sin(angle))
+    return np.array(BACKGROUNDS[background]) + rng.uniform(-8, 8) + slope[..., None]
+
+
+def _item(rng: np.random.Generator) -> Item:
+    return Item(_pick(rng, RADII), _pick(rng, COLORS), SHAPES[rng.integers(len(SHAPES))])
+
+
+def _pick(rng: np.random.Generator, names: dict[str, Any]) -> str:
+    return list(names)[rng.integers(len(names))]

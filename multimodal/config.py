@@ -47,6 +47,8 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def _convert(kind: Any, value: Any, where: str) -> Any:
     origin, arguments = get_origin(kind), get_args(kind)
+    if dataclasses.is_dataclass(value):
+        return value  # built already
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None

@@ -1,5 +1,6 @@
 """Systems: compositions of encoders and decoders."""
 
+from multimodal.models.build import Network, NetworkConfig, build, network_config, network_table
 from multimodal.models.captioner import Captioner, CaptionerConfig, CaptionerOutput
 from multimodal.models.dual_encoder import DualEncoder, DualEncoderConfig, DualEncoding
 
@@ -10,4 +11,9 @@ __all__ = [
     "DualEncoder",
     "DualEncoderConfig",
     "DualEncoding",
+    "Network",
+    "NetworkConfig",
+    "build",
+    "network_config",
+    "network_table",
 ]

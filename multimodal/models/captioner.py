@@ -3,7 +3,7 @@
 B = batch, L = tokens, S = image side in pixels, N = image features, W = their width, V = vocabulary
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -15,9 +15,8 @@ from multimodal.outputs import Encoded
 
 
 @dataclass(frozen=True)
-class CaptionerConfig:
-    dual: DualEncoderConfig
-    decoder: TextDecoderConfig
+class CaptionerConfig(DualEncoderConfig):
+    decoder: TextDecoderConfig = field(default_factory=TextDecoderConfig)
 
 
 class CaptionerOutput(NamedTuple):
@@ -35,7 +34,7 @@ class Captioner(nn.Module):
 
     @classmethod
     def from_config(cls, config: CaptionerConfig) -> "Captioner":
-        dual = DualEncoder.from_config(config.dual)
+        dual = DualEncoder.from_config(config)
         assert isinstance(dual.image_encoder.width, int)
         return cls(dual, TextDecoder(replace(config.decoder, memory_width=dual.image_encoder.width)))
 

@@ -1,6 +1,7 @@
 """Several processes as one."""
 
 from multimodal.distributed.process import (
+    barrier,
     gather,
     mean_over_ranks,
     process_group,
@@ -9,4 +10,4 @@ from multimodal.distributed.process import (
     world_size,
 )
 
-__all__ = ["gather", "mean_over_ranks", "process_group", "rank", "sum_over_ranks", "world_size"]
+__all__ = ["barrier", "gather", "mean_over_ranks", "process_group", "rank", "sum_over_ranks", "world_size"]

@@ -21,6 +21,12 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def barrier() -> None:
+    """Wait until every rank is here."""
+    if world_size() > 1:
+        dist.barrier()
+
+
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
     """The process group that `torchrun` asks for (nccl on CUDA, else gloo); without torchrun, nothing."""

@@ -64,15 +64,13 @@ class RunConfig:
     evaluate_every: int = 500
     checkpoint_every: int = 200
     workers: int = 1
-    notes: str = ""  # for the model card
+    card: dict[str, Any] = field(default_factory=dict)  # what the model card says beside figures and recipe
 
     def __post_init__(self) -> None:
         if not self.data:
             raise ValueError("data: expected at least one [[data]] table, got none")
         if self.precision not in ("auto", "float32", "bfloat16"):
-            raise ValueError(
-                f"precision: expected 'auto', 'float32' or 'bfloat16', got {self.precision!r}"
-            )
+            raise ValueError(f"precision: expected 'auto', 'float32' or 'bfloat16', got {self.precision!r}")
         for key in ("steps", "batch_size", "log_every", "evaluate_every", "checkpoint_every"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: expected at least 1, got {getattr(self, key)}")

@@ -6,6 +6,8 @@ from typing import Any
 
 from multimodal.files import atomic_write, write_text
 
+TERMS = ("loss", "contrastive", "captioning", "classification")
+
 
 class MetricsLog:
     """`metrics.jsonl`: rows with `step`, appended as they come; a resumed run forgets the steps it repeats."""
@@ -49,10 +51,7 @@ def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
             for name in sorted({name for row in points for name in row["validation"]}):
                 axis.plot(xs, [row["validation"].get(name) for row in points], marker=".", label=name)
         else:
-            names = [
-                key for key in (points[0] if points else {}) if key not in ("step", "lr", "samples_per_second")
-            ]
-            for name in names:
+            for name in (key for key in TERMS if points and key in points[0]):
                 axis.plot(xs, [row[name] for row in points], label=name)
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)

@@ -1,28 +1,24 @@
 """The training loop.
 
-A step is a pure function of the run file and its number: the batch, the augmentation and the dropout of step n
-are the same whether the run was stopped before or not, on one rank or on many.
+A step is a pure function of the run file, its number and the weights: batch, augmentation and dropout of step n
+are the same whether the run was stopped before or not.
 """
 
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import Tensor
 
-from multimodal.datasets import Batch, Mixture, open_source
-from multimodal.distributed import mean_over_ranks, process_group, rank, world_size
+from multimodal.datasets import Batch, Mixture
+from multimodal.distributed import barrier, mean_over_ranks, process_group, rank, world_size
 from multimodal.model import Model
-from multimodal.models import Network, NetworkConfig, build
-from multimodal.preprocess import BPETokenizer, ClipTokenizer, ImageTransform, Tokenizer
+from multimodal.models import MAX_LOGIT_SCALE
+from multimodal.preprocess import ImageTransform
 from multimodal.training.config import RunConfig
 from multimodal.training.log import MetricsLog, draw_curves
 from multimodal.training.memory import keep_freed_memory
@@ -30,10 +26,12 @@ from multimodal.training.objectives import Objective
 from multimodal.training.optimizer import learning_rate, make_optimizer
 from multimodal.training.parallel import parallel
 from multimodal.training.precision import MasterWeights, choose_dtype
-from multimodal.training.state import load_state, save_state
-from multimodal.zoo import load_folder, put_weights, save_folder
+from multimodal.training.start import freeze, make_network, make_tokenizer, run_fingerprint, with_tokenizer
+from multimodal.training.state import Progress, load_state, save_state
+from multimodal.zoo import choose_device, load_folder, save_folder, update_card
 
 Evaluate = Callable[[Model], dict[str, float]]
+STATE = "state.safetensors"
 
 
 class TrainingError(RuntimeError):
@@ -46,71 +44,212 @@ def train(
     root: str | Path = ".",
     *,
     resume: bool = False,
-    device: torch.device | None = None,
+    device: str | torch.device | None = None,
     evaluate: Evaluate | None = None,
 ) -> Path:
-    """Train what `config` describes and return the model folder `out`.
+    """Train what `config` describes and return `out`, which is then a model folder.
 
-    root: where the paths of the data begin; resume: go on from `out`, or start where there is nothing yet;
-    evaluate: called with a `Model` each `evaluate_every` steps and at the end -> figures by name.
-    Under torchrun every rank calls this. Raises TrainingError, naming step and samples, before a step that
-    is not finite, ValueError where `out` holds another run.
+    root: where the paths of the data begin; resume: go on in `out`, or start where there is nothing yet;
+    evaluate: called with the model each `evaluate_every` steps and at the end -> figures by name.
+    `out` also holds metrics.jsonl, curves.png and the state of the run. Under torchrun every rank calls this.
+    Raises TrainingError, naming step and samples, before a step that is not finite; ValueError where `out`
+    holds another run.
     """
-    out, device = Path(out), device or torch.device("cpu")
-    if (out / "state.safetensors").exists() and not resume:
-        raise ValueError(f"{out}: expected a new folder, got one with a run in it; resume it or choose another")
+    out = Path(out)
+    if (out / STATE).exists() and not resume:
+        raise ValueError(
+            f"{out}: expected a new folder, got one with a run in it; resume it or choose another"
+        )
     keep_freed_memory()
-    with process_group(device):
-        return Run(config, out, Path(root), device, evaluate).train(resume)
+    chosen = choose_device(device)
+    with process_group(chosen):
+        Run(config, out, Path(root), chosen, evaluate).go()
+    return out
 
 
 class Run:
-    """One training run on one rank."""
+    """One run, on one rank."""
 
     def __init__(
         self, config: RunConfig, out: Path, root: Path, device: torch.device, evaluate: Evaluate | None
     ) -> None:
-        if config.batch_size % world_size():
-            raise ValueError(
-                f"batch_size: expected a multiple of {world_size()} ranks, got {config.batch_size}"
-            )
         self.config, self.out, self.device, self.evaluate = config, out, device, evaluate
+        self.fingerprint = run_fingerprint(config)
+        resume = (out / STATE).exists()
         start = None
         if config.start_from is not None:
             start = load_folder(config.start_from, torch.device("cpu"), torch.float32)
-        self.tokenizer = start.tokenizer if start is not None else make_tokenizer(config, root)
-        self.network_config = with_tokenizer(config.model, self.tokenizer)
-        size = self.network_config.image.image_size
-        self.transform = ImageTransform(size)
+        size = config.model.image.image_size
         self.mixture = Mixture(
             config.data,
             root,
-            self.tokenizer,
             image_size=size,
             cache_size=config.cache_size or size * 9 // 8,
             batch_size=config.batch_size,
             seed=config.seed,
             rank=rank(),
             world_size=world_size(),
+            progress=rank() == 0,
         )
-        torch.manual_seed(config.seed)
-        self.network: Network = build(self.network_config)
+        if rank() == 0:
+            print(self.mixture.summary())
         if start is not None:
-            put_weights(self.network, dict(start.network.named_parameters()), partial=True)
+            self.tokenizer = start.tokenizer
+        else:
+            self.tokenizer = make_tokenizer(config.tokenizer, self.mixture, out, resume)
+        self.mixture.use_tokenizer(self.tokenizer)
+        self.network_config = with_tokenizer(config.model, self.tokenizer)
+        self.transform = ImageTransform(size)
+        self.network = make_network(self.network_config, config.seed, start)
+        freeze(self.network, config.freeze)
         objective = Objective(
             self.network,
             config.objective,
             self.tokenizer.eos_id,
             len(self.mixture.label_names),
             self.network_config.embed_dim,
-        )
-        freeze(self.network, config.freeze)
+        ).to(device)
         self.dtype = choose_dtype(config.precision, device)
-        self.masters = None
-        objective.to(device)
-        trained = [p for p in objective.parameters() if p.requires_grad]
-        self.masters = MasterWeights.of(objective, trained, self.dtype)
-        self.optimizer = make_optimizer(self.masters.masters, config.optimizer)
+        self.masters = MasterWeights(objective, self.dtype)
+        self.scales = [p for name, p in self.masters.masters.items() if name.endswith("logit_scale")]
+        self.optimizer = make_optimizer(list(self.masters.masters.values()), config.optimizer)
         self.objective = parallel(objective, device)
-        self.mean = torch.tensor(self.transform.mean, device=device)[:, None, None]  # [3, 1, 1]
-        self.std = torch.tensor(self.transform.std, device=device)[:, None, None]
+        self.progress = Progress()
+        if resume:
+            self.progress = load_state(out / STATE, self.fingerprint, self.masters, self.optimizer)
+        self.started = time.perf_counter() - self.progress.seconds
+        self.log = MetricsLog(out / "metrics.jsonl", self.progress.step) if rank() == 0 else None
+        self.figures: dict[str, float] = {}
+        self.measured_at = -1  # the step of `figures`
+        self.window: list[dict[str, Tensor]] = []  # terms of the steps since the last log
+        self.window_start = time.perf_counter()
+
+    def go(self) -> None:
+        """All steps that are left; then the model folder."""
+        from tqdm import tqdm
+
+        config, first = self.config, self.progress.step
+        batches = self.mixture.batches(first, config.steps, config.workers)
+        bar = tqdm(
+            total=config.steps * config.batch_size,
+            initial=first * config.batch_size,
+            unit=" samples",
+            unit_scale=True,
+            desc=config.name,
+            disable=rank() > 0,
+        )
+        self.objective.train()
+        self.window_start = time.perf_counter()
+        with bar:
+            for step, batch in zip(range(first, config.steps), batches, strict=True):
+                terms = self.step(step, batch)
+                bar.update(config.batch_size)
+                bar.set_postfix(loss=f"{float(terms['loss']):.3f}", refresh=False)
+                self.progress = Progress(step + 1, time.perf_counter() - self.started)
+                self.after(step + 1)
+        if rank() == 0 and self.measured_at != config.steps:
+            self.measure(config.steps)
+        barrier()
+
+    def step(self, step: int, batch: Batch) -> dict[str, Tensor]:
+        """Forward, backward and, if all is finite, the optimizer's step. Returns the terms of the loss."""
+        config = self.config
+        torch.manual_seed(config.seed + step * world_size() + rank())  # of dropout
+        images, batch = self.on_device(batch)
+        terms: dict[str, Tensor] = self.objective(images, batch)
+        terms["loss"].backward()
+        self.masters.pull_gradients()
+        trained = [p for p in self.masters.masters.values() if p.grad is not None]
+        norm = torch.nn.utils.clip_grad_norm_(trained, config.optimizer.clip, foreach=True)
+        terms = {name: term.detach() for name, term in terms.items()}
+        if not math.isfinite(float(norm)) or not math.isfinite(float(terms["loss"])):
+            raise TrainingError(_not_finite(step, terms, float(norm), batch.names))
+        rate = learning_rate(step, config.steps, config.optimizer)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        for scale in self.scales:
+            scale.data.clamp_(max=MAX_LOGIT_SCALE)
+        self.masters.push_weights()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.window.append({**terms, "grad_norm": norm.detach()})
+        return terms
+
+    def on_device(self, batch: Batch) -> tuple[Tensor, Batch]:
+        """The batch on the device, and its images as the network wants them [B, 3, S, S]."""
+        batch = Batch(*(x.to(self.device) if isinstance(x, Tensor) else x for x in batch))
+        mean, std = (
+            torch.tensor(values, device=self.device)[:, None, None]  # [3, 1, 1]
+            for values in (self.transform.mean, self.transform.std)
+        )
+        images = (batch.images.float() / 255 - mean) / std
+        return images.to(self.dtype), batch
+
+    def after(self, done: int) -> None:
+        """Log, evaluate and save, each when its time has come after `done` steps."""
+        config = self.config
+        if done % config.log_every == 0 or done == config.steps:
+            self.log_window(done)
+        if done % config.evaluate_every == 0 and rank() == 0:
+            self.measure(done)
+        if done % config.checkpoint_every == 0 or done == config.steps:
+            if rank() == 0:
+                save_state(self.out / STATE, self.progress, self.fingerprint, self.masters, self.optimizer)
+            barrier()
+
+    def log_window(self, done: int) -> None:
+        """One line of metrics.jsonl: means over the steps since the last one, and over the ranks."""
+        means = {
+            name: float(mean_over_ranks(torch.stack([row[name].float() for row in self.window]).mean()))
+            for name in self.window[0]
+        }
+        now = time.perf_counter()
+        speed = len(self.window) * self.config.batch_size / (now - self.window_start)
+        rate = learning_rate(done - 1, self.config.steps, self.config.optimizer)
+        scale = float(self.network.scale)
+        self.window, self.window_start = [], now
+        if self.log is not None:
+            self.log.add(
+                step=done, **means, scale=scale, lr=rate, samples_per_second=round(speed, 1),
+                seconds=round(self.progress.seconds, 1),
+            )  # fmt: skip
+            draw_curves(self.log.rows, self.out / "curves.png")
+
+    def measure(self, done: int) -> None:
+        """Write the model folder, and measure what is in it: the weights as a reader will load them."""
+        assert self.log is not None
+        paused = time.perf_counter()
+        save_folder(
+            self.out, self.config.name, self.network, self.network_config, self.transform, self.tokenizer,
+            self.card(done),
+        )  # fmt: skip
+        if self.evaluate is not None:
+            model = load_folder(self.out, self.device, torch.float32)
+            self.figures, self.measured_at = self.evaluate(model), done
+            self.log.add(step=done, validation=self.figures)
+            draw_curves(self.log.rows, self.out / "curves.png")
+            update_card(self.out, self.card(done))
+        self.window_start += time.perf_counter() - paused
+
+    def card(self, done: int) -> dict[str, Any]:
+        """What the model folder says of this model."""
+        config = self.config
+        return {
+            **config.card,
+            "figures": {name: round(value, 4) for name, value in self.figures.items()},
+            "training": {
+                "steps": done,
+                "samples": done * config.batch_size,
+                "hours": round(self.progress.seconds / 3600, 2),
+                "device": self.device.type,
+                "precision": str(self.dtype).removeprefix("torch."),
+                "parameters": sum(p.numel() for p in self.network.parameters()),
+            },
+            "run": asdict(config),
+        }
+
+
+def _not_finite(step: int, terms: dict[str, Tensor], norm: float, names: list[str]) -> str:
+    values = ", ".join(f"{name} {float(term):g}" for name, term in terms.items())
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    return f"step {step}: expected finite numbers, got {values}, gradient norm {norm:g}; samples: {shown}"

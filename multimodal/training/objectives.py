@@ -20,73 +20,87 @@ LENGTH_GROUPS = 4  # rows of similar length go through the text modules together
 class Objective(nn.Module):
     """Contrastive, captioning and classification terms over one network (Yu et al. 2022, CoCa, section 3.2).
 
-    Data-parallel wrappers wrap this module: its forward is everything that needs a gradient.
+    Data-parallel wrappers wrap this module: its forward is everything that needs a gradient. Parts of the
+    network that no term uses are frozen.
     """
 
     def __init__(
         self, network: Network, config: ObjectiveConfig, eos_id: int, labels: int, embed_dim: int
     ) -> None:
         super().__init__()
-        captions = isinstance(network, Captioner) and config.captioning > 0
-        if not captions and config.contrastive == 0:
-            raise ValueError("objective: expected a term to train, got contrastive 0 and no captioning")
-        bias = (network.dual if isinstance(network, Captioner) else network).logit_bias
-        if config.sigmoid and bias is None:
-            raise ValueError("objective.sigmoid: expected model.logit_bias to be set (SigLIP's is -10)")
-        if config.classification > 0 and labels == 0:
+        self.network, self.config, self.eos_id = network, config, eos_id
+        self.decoder = network.decoder if isinstance(network, Captioner) and config.captioning else None
+        self.dual: DualEncoder = network.dual if isinstance(network, Captioner) else network
+        if not config.contrastive and not config.classification and self.decoder is None:
+            raise ValueError(f"objective: expected a term that this model can be trained for, got {config}")
+        if config.contrastive and config.sigmoid and self.dual.logit_bias is None:
+            raise ValueError(
+                "objective.sigmoid: expected model.logit_bias to be set (SigLIP's is -10), got none"
+            )
+        if config.classification and not labels:
             raise ValueError("objective.classification: expected data with labels, got none")
-        self.network = network
-        self.config = config
-        self.eos_id = eos_id
-        self.captions = captions
-        self.label_head = nn.Linear(embed_dim, labels, bias=False) if config.classification > 0 else None
+        self.label_head = nn.Linear(embed_dim, labels, bias=False) if config.classification else None
+        self._freeze_unused()
+
+    def _freeze_unused(self) -> None:
+        dual, config = self.dual, self.config
+        if isinstance(self.network, Captioner) and self.decoder is None:
+            self.network.decoder.requires_grad_(False)
+        if not config.contrastive:
+            dual.text_encoder.requires_grad_(False)
+            dual.text_projection.requires_grad_(False)
+        if not config.contrastive and not config.classification:
+            dual.image_projection.requires_grad_(False)
+            dual.logit_scale.requires_grad_(False)
+        if dual.logit_bias is not None and not (config.contrastive and config.sigmoid):
+            dual.logit_bias.requires_grad_(False)
 
     def forward(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
         """images [B, 3, S, S] as the network wants them; `batch` on the same device -> terms and `loss`."""
-        config, network = self.config, self.network
-        dual = network.dual if isinstance(network, Captioner) else network
-        assert isinstance(dual, DualEncoder)
+        config, dual = self.config, self.dual
         encoded = dual.image_encoder(images)
         terms: dict[str, Tensor] = {}
-        if config.contrastive > 0:
-            image_embeddings = dual.project_image(encoded.pooled, normalize=True)  # [B, D]
-            text_embeddings = self.encode_texts(dual, batch.tokens)  # [B, D]
-            if config.sigmoid:
-                assert dual.logit_bias is not None
-                terms["contrastive"] = sigmoid_loss(
-                    image_embeddings, text_embeddings, dual.scale, dual.logit_bias.float(), batch.groups
-                )
-            else:
-                terms["contrastive"] = info_nce(
-                    image_embeddings, text_embeddings, dual.scale, batch.groups
-                )
-            if self.label_head is not None:
-                terms["classification"] = self.classify(image_embeddings, batch.labels, dual.scale)
-        if self.captions:
+        if config.contrastive or config.classification:
+            embeddings = dual.project_image(encoded.pooled, normalize=True)  # [B, D]
+        if config.contrastive:
+            terms["contrastive"] = self.contrast(embeddings, batch)
+        if config.classification:
+            terms["classification"] = self.classify(embeddings, batch.labels)
+        if self.decoder is not None:
             terms["captioning"] = self.caption(encoded, batch)
-        terms["loss"] = torch.stack([getattr(config, name) * term for name, term in terms.items()]).sum()
-        return terms
+        total = sum(getattr(config, name) * term for name, term in terms.items())
+        return {"loss": torch.as_tensor(total), **terms}
+
+    def contrast(self, embeddings: Tensor, batch: Batch) -> Tensor:
+        """embeddings [B, D] unit length"""
+        dual = self.dual
+        texts = self.encode_texts(batch.tokens)
+        if not self.config.sigmoid:
+            return info_nce(embeddings, texts, dual.scale, batch.groups)
+        assert dual.logit_bias is not None
+        return sigmoid_loss(embeddings, texts, dual.scale, dual.logit_bias.float(), batch.groups)
+
+    def encode_texts(self, tokens: Tensor) -> Tensor:
+        """tokens [B, L] -> [B, D] unit length, in the order of the rows"""
+        groups = self.by_length(tokens)
+        embeddings = torch.cat([self.dual.encode_text(tokens[rows], normalize=True) for rows in groups])
+        return embeddings[torch.cat(groups).argsort()]
 
     def by_length(self, tokens: Tensor) -> list[Tensor]:
         """Row numbers of `tokens` in groups of similar length, shortest first: little is padding in a group."""
         return list(lengths_until(tokens, self.eos_id).argsort(stable=True).chunk(LENGTH_GROUPS))
 
-    def encode_texts(self, dual: DualEncoder, tokens: Tensor) -> Tensor:
-        """tokens [B, L] -> [B, D] unit length, in the order of the rows"""
-        groups = self.by_length(tokens)
-        embeddings = torch.cat([dual.encode_text(tokens[rows], normalize=True) for rows in groups])
-        return embeddings[torch.cat(groups).argsort()]
-
-    def classify(self, embeddings: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
-        """Cosine classifier on the rows with a label (-1: without)."""
+    def classify(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Cosine classifier on the rows with a label (-1: without). embeddings [B, D], labels [B]"""
         assert self.label_head is not None
-        logits = scale * embeddings @ F.normalize(self.label_head.weight.float(), dim=-1).T  # [B, C]
-        mask = labels >= 0
-        return captioning_loss(logits, labels.clamp(min=0), mask, self.config.label_smoothing)
+        directions = F.normalize(self.label_head.weight.float(), dim=-1)  # [C, D]
+        logits = self.dual.scale * embeddings @ directions.T  # [B, C]
+        # A label is the one token that follows.
+        return captioning_loss(logits, labels.clamp(min=0), labels >= 0, self.config.label_smoothing)
 
     def caption(self, encoded: Encoded, batch: Batch) -> Tensor:
         """The decoder on the rows that have a real caption."""
-        assert isinstance(self.network, Captioner)
+        assert self.decoder is not None
         features, tokens = encoded.features[batch.captioning], batch.tokens[batch.captioning]
         logits, targets, masks = [], [], []
         for rows in self.by_length(tokens):
@@ -94,7 +108,7 @@ class Objective(nn.Module):
             longest = int(lengths.max()) if len(rows) else 2
             group = tokens[rows, :longest]
             memory = Encoded(features[rows], features[rows, 0])
-            logits.append(self.network.decode(group[:, :-1], memory).flatten(0, 1))  # [b * (L - 1), V]
+            logits.append(self.decoder(group[:, :-1], memory).flatten(0, 1))  # [b * (L - 1), V]
             targets.append(group[:, 1:].flatten())
             masks.append(padding_mask_from(lengths - 1, longest - 1).flatten())
         return captioning_loss(

@@ -28,12 +28,15 @@ class MasterWeights:
     half the memory traffic of autocast. For a float32 network the copies are the parameters themselves.
     """
 
-    def __init__(self, parameters: list[nn.Parameter]) -> None:
-        self.parameters = parameters
-        self.masters = [
-            p if p.dtype == torch.float32 else nn.Parameter(p.detach().float()) for p in parameters
-        ]
-        self.pairs = [(p, m) for p, m in zip(parameters, self.masters, strict=True) if p is not m]
+    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
+        """Take the float32 `module` over and turn it into `dtype`."""
+        trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        if dtype == torch.float32:
+            self.masters = trained
+        else:
+            self.masters = {name: nn.Parameter(p.detach().clone()) for name, p in trained.items()}
+            module.to(dtype)
+        self.pairs = [(p, self.masters[name]) for name, p in trained.items() if p is not self.masters[name]]
 
     def pull_gradients(self) -> None:
         """Gradients of the parameters become those of the copies."""
@@ -48,10 +51,10 @@ class MasterWeights:
             parameter.copy_(master)
 
     def state(self) -> dict[str, Tensor]:
-        return {str(i): master.detach() for i, master in enumerate(self.masters)}
+        return {name: master.detach() for name, master in self.masters.items()}
 
     @torch.no_grad()
     def load_state(self, state: dict[str, Tensor]) -> None:
-        for i, master in enumerate(self.masters):
-            master.copy_(state[str(i)])
+        for name, master in self.masters.items():
+            master.copy_(state[name])
         self.push_weights()

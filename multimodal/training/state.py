@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,45 +11,54 @@ from multimodal.files import atomic_write
 from multimodal.training.precision import MasterWeights
 
 
+class Progress(NamedTuple):
+    """How far a run has come."""
+
+    step: int = 0  # steps done
+    seconds: float = 0.0  # of training so far, evaluation and start included
+
+
 def save_state(
-    path: Path, step: int, fingerprint: str, masters: MasterWeights, optimizer: torch.optim.Optimizer
+    path: Path, progress: Progress, fingerprint: str, masters: MasterWeights, optimizer: torch.optim.Optimizer
 ) -> None:
-    """Weights in float32, moments of the optimizer and the number of steps done."""
+    """Weights in float32, moments of the optimizer and the progress. `fingerprint` tells runs apart."""
     from safetensors.torch import save
 
     tensors = {f"master.{name}": tensor for name, tensor in masters.state().items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    run = {"fingerprint": fingerprint, **progress._asdict()}
     with atomic_write(path) as file:
-        file.write(save(tensors, {"run": json.dumps({"step": step, "fingerprint": fingerprint})}))
+        file.write(save(tensors, {"run": json.dumps(run)}))
 
 
 def load_state(
     path: Path, fingerprint: str, masters: MasterWeights, optimizer: torch.optim.Optimizer
-) -> int:
-    """Put the state back and return the number of steps done; a state of another run is a ValueError."""
+) -> Progress:
+    """Put the state back; a state of another run, or a file that is none, is a ValueError."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(str(path), "pt") as file:
             run = json.loads(file.metadata()["run"])
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        progress = Progress(int(run["step"]), float(run["seconds"]))
+        found = run["fingerprint"]
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: expected the state of a run, got {error}") from error
-    if run["fingerprint"] != fingerprint:
+    if found != fingerprint:
         raise ValueError(
-            f"{path}: expected the state of run {fingerprint}, got that of {run['fingerprint']}: the run file "
-            "has changed since; train into another folder"
+            f"{path}: expected the state of run {fingerprint}, got that of {found}: the run file has changed "
+            "since; train into another folder"
         )
     masters.load_state(_under("master.", tensors))
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _under("optimizer.", tensors).items():
         index, key = name.split(".")
         moments.setdefault(int(index), {})[key] = tensor
-    state = optimizer.state_dict()
-    optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})
-    return int(run["step"])
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    return progress
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

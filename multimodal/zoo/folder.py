@@ -35,12 +35,8 @@ def save_folder(
     from safetensors.torch import save
 
     folder = Path(folder)
-    shared = {id(p) for p in network.parameters()}
-    tensors: dict[str, Tensor] = {}
-    for key, parameter in network.named_parameters():  # a tied weight appears once
-        assert id(parameter) in shared
-        tensors[key] = parameter.detach().to("cpu", dtype).contiguous()
-    weights = save(tensors)
+    parameters = network.named_parameters()  # a tied weight appears once
+    weights = save({key: p.detach().to("cpu", dtype).contiguous() for key, p in parameters})
     with atomic_write(folder / "model.safetensors") as file:
         file.write(weights)
     save_tokenizer(tokenizer, folder)
@@ -54,9 +50,19 @@ def save_folder(
         "card": card,
     }
     write_text(folder / "config.json", json.dumps(table, indent=1) + "\n")
-    card = card | {"golden": golden_vectors(load_folder(folder, torch.device("cpu"), torch.float32))}
-    write_text(folder / "config.json", json.dumps(table | {"card": card}, indent=1) + "\n")
-    write_text(folder / "README.md", card_text(name, card))
+    update_card(
+        folder, card | {"golden": golden_vectors(load_folder(folder, torch.device("cpu"), torch.float32))}
+    )
+
+
+def update_card(folder: str | Path, card: dict[str, Any]) -> None:
+    """Put `card` into the folder's config.json and README.md; golden vectors stay unless it brings its own."""
+    path = Path(folder) / "config.json"
+    table = json.loads(path.read_text(encoding="utf-8"))
+    old = {key: value for key, value in table["card"].items() if key == "golden"}
+    table["card"] = old | card
+    write_text(path, json.dumps(table, indent=1) + "\n")
+    write_text(path.with_name("README.md"), card_text(table["name"], table["card"]))
 
 
 def load_folder(folder: str | Path, device: torch.device, dtype: torch.dtype) -> Model:
@@ -73,11 +79,15 @@ def load_folder(folder: str | Path, device: torch.device, dtype: torch.dtype) ->
         raise ValueError(f"{folder / 'config.json'}: expected JSON, got {error}") from error
     if not isinstance(table, dict) or table.get("format") != FORMAT or set(table) != KEYS:
         got = sorted(table) if isinstance(table, dict) else type(table).__name__
-        raise ValueError(f"{folder / 'config.json'}: expected format {FORMAT!r} with {sorted(KEYS)}, got {got}")
+        raise ValueError(
+            f"{folder / 'config.json'}: expected format {FORMAT!r} with {sorted(KEYS)}, got {got}"
+        )
     try:
         weights = (folder / "model.safetensors").read_bytes()
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{folder}: expected model.safetensors beside config.json, got none") from error
+        raise FileNotFoundError(
+            f"{folder}: expected model.safetensors beside config.json, got none"
+        ) from error
     sha256 = hashlib.sha256(weights).hexdigest()
     if sha256 != table["weights_sha256"]:
         raise ValueError(
@@ -119,7 +129,9 @@ def put_weights(network: Network, tensors: dict[str, Tensor]) -> None:
     parameters = dict(network.named_parameters())
     if set(parameters) != set(tensors):
         missing, spare = sorted(set(parameters) - set(tensors)), sorted(set(tensors) - set(parameters))
-        raise ValueError(f"weights: expected those of the model, got {missing[:5]} missing, {spare[:5]} spare")
+        raise ValueError(
+            f"weights: expected those of the model, got {missing[:5]} missing, {spare[:5]} spare"
+        )
     with torch.no_grad():
         for name, parameter in parameters.items():
             if parameter.shape != tensors[name].shape:

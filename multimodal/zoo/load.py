@@ -1,6 +1,8 @@
 """`load`: one door to every model; `models`: what is behind it."""
 
+import json
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -46,3 +48,26 @@ def load(
             f"model: expected a folder or one of {sorted(SHIPPED)}, got {str(name)!r}, which is neither"
         )
     return load_folder(folder, choose_device(device), dtype or torch.float32)
+
+
+class Listed(NamedTuple):
+    """A model that `load` knows by name."""
+
+    name: str
+    can: tuple[str, ...]  # some of "classify", "search" and "caption"
+    parameters: int
+    about: str
+
+    def to_dict(self) -> dict[str, object]:
+        return {**self._asdict(), "can": list(self.can)}
+
+
+def models() -> list[Listed]:
+    """What can be loaded by name, and what each can do; `load` also takes the folder of any run."""
+    found = []
+    for name, folder in SHIPPED.items():
+        table = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        can = ("classify", "search", "caption") if "decoder" in table["model"] else ("classify", "search")
+        card = table["card"]
+        found.append(Listed(name, can, card["training"]["parameters"], card["about"]))
+    return found

@@ -1,0 +1,68 @@
+"""What a run begins with: its fingerprint, its tokenizer and its network."""
+
+import hashlib
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from multimodal.datasets import Mixture
+from multimodal.distributed import barrier, rank
+from multimodal.model import Model
+from multimodal.models import Captioner, CaptionerConfig, Network, NetworkConfig, build
+from multimodal.preprocess import BPETokenizer, ClipTokenizer, Tokenizer, save_tokenizer
+from multimodal.training.config import RunConfig, TokenizerConfig
+from multimodal.zoo import put_weights
+
+# What may change between the start of a run and its continuation.
+FREE = ("name", "validation", "log_every", "evaluate_every", "checkpoint_every", "workers", "card")
+
+
+def run_fingerprint(config: RunConfig) -> str:
+    """Equal for two run files whose steps are the same."""
+    decisive = {key: value for key, value in asdict(config).items() if key not in FREE}
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def make_tokenizer(config: TokenizerConfig, mixture: Mixture, out: Path, resume: bool) -> Tokenizer:
+    """CLIP's, or one trained on the captions of the mixture: rank 0 trains it, all ranks read it in `out`."""
+    if config.kind == "clip":
+        return ClipTokenizer(config.context_length)
+    if rank() == 0 and not resume:
+        save_tokenizer(BPETokenizer.train(mixture.texts, config.vocab_size, config.context_length), out)
+    barrier()
+    definition = (out / BPETokenizer.FILE).read_text(encoding="utf-8")
+    return BPETokenizer(definition, config.context_length)
+
+
+def with_tokenizer(config: NetworkConfig, tokenizer: Tokenizer) -> NetworkConfig:
+    """`config` with the vocabulary, length and end token of the tokenizer."""
+    sizes = {"vocab_size": tokenizer.vocab_size, "context_length": tokenizer.context_length}
+    config = replace(config, text=replace(config.text, eos_id=tokenizer.eos_id, **sizes))
+    if isinstance(config, CaptionerConfig):
+        config = replace(config, decoder=replace(config.decoder, **sizes))
+    return config
+
+
+def make_network(config: NetworkConfig, seed: int, start: Model | None) -> Network:
+    """The network with the weights of `start` where it has such parts, and random ones elsewhere."""
+    torch.manual_seed(seed)
+    network = build(config)
+    if start is not None:
+        dual = network.dual if isinstance(network, Captioner) else network
+        put_weights(dual, dict(start.dual.named_parameters()))
+        if isinstance(network, Captioner) and isinstance(start.network, Captioner):
+            put_weights(network.decoder, dict(start.network.decoder.named_parameters()))
+    return network
+
+
+def freeze(network: nn.Module, names: tuple[str, ...]) -> None:
+    """Stop the gradients of the modules called `names` ("dual", "dual.image_encoder", ...)."""
+    modules = dict(network.named_modules())
+    for name in names:
+        if name not in modules or not name:
+            known = [key for key, _ in network.named_children()]
+            raise ValueError(f"freeze: expected the name of a module, such as {known}, got {name!r}")
+        modules[name].requires_grad_(False)

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 2**27  # 134 million: a photo of 108 megapixels passes; 0.5 GB decoded
 MAX_BYTES = 2**28  # of a file, 268 MB
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
-SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .pfm .avif".split()
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")  # MPO is read as JPEG
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".avif"),
+    *(".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
 )
 ORIENTATION = 0x0112  # the EXIF tag
 TOLERANCE = 1e-3  # floats so little outside [0, 1] are rounding, and clipped
@@ -154,7 +155,7 @@ def _orientation(image: "Image.Image") -> Any:
     """How to turn the picture upright; None where it is, or where its EXIF cannot be read."""
     from PIL.Image import Transpose
 
-    turns = {
+    turns: dict[Any, Transpose] = {
         2: Transpose.FLIP_LEFT_RIGHT,
         3: Transpose.ROTATE_180,
         4: Transpose.FLIP_TOP_BOTTOM,

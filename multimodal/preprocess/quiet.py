@@ -1,7 +1,7 @@
 """Silence for the warnings of one thread, whatever the other threads do.
 
-`warnings.catch_warnings` swaps the filters of the whole process: two threads that enter and leave it in turn
-leave the wrong filters behind. Here one filter stays in the list, and matches only where a thread asked for it.
+`warnings.catch_warnings` swaps the filters of the whole process: two threads that enter and leave it in
+turn leave the wrong ones behind. Here one filter stays in the list, and matches only in a thread that asked.
 """
 
 import threading
@@ -14,7 +14,7 @@ _thread = threading.local()
 
 
 class _Asked:
-    """Takes the place of the pattern in a filter of `warnings`: matches in a thread that asked for silence."""
+    """In place of the pattern of a filter: matches in a thread that asked for silence."""
 
     def match(self, text: str) -> bool:
         return getattr(_thread, "quiet", False)

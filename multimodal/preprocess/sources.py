@@ -3,7 +3,6 @@
 import fnmatch
 import glob
 import os
-import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -51,7 +50,7 @@ def resolve(images: Any) -> Sources:
     if _is_one(images):
         return Sources([images], [_given_name(images, "image")], True, True)
     raise ImageError(
-        "images: expected a path, bytes, a PIL image, an array, a tensor, a folder, a glob or a list of those, "
+        "images: expected a path, folder or glob, bytes, a PIL image, an array, a tensor or a list of those, "
         f"got {type(images).__name__}"
     )
 
@@ -113,7 +112,7 @@ def _of_path(path: "str | os.PathLike[str]") -> Sources:
     elif glob.has_magic(text):
         found = _glob(text)
     else:
-        raise ImageError(f"{text}: no such file or folder")
+        raise ImageError(f"{text or repr(text)}: no such file or folder")
     return Sources(found, [str(item) for item in found], False, False)
 
 
@@ -131,8 +130,9 @@ def _of_list(images: list[Any] | tuple[Any, ...]) -> Sources:
             items.append(image)
             names.append(_given_name(image, f"images[{i}]"))
         else:
+            got = type(image).__name__
             raise ImageError(
-                f"images[{i}]: expected a path, bytes, a PIL image, an array or a tensor, got {type(image).__name__}"
+                f"images[{i}]: expected a path, bytes, a PIL image, an array or a tensor, got {got}"
             )
     return Sources(items, names, False, strict)
 
@@ -190,7 +190,7 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def _glob(pattern: str) -> list[Path]:
-    """All files that match, sorted. `**` stands for any number of folders, and does not run around in loops."""
+    """All files that match, sorted. `**` is any number of folders, and does not run around in loops."""
     head, star, tail = _split(pattern)
     base = head
     while glob.has_magic(base):
@@ -200,38 +200,31 @@ def _glob(pattern: str) -> list[Path]:
     if not star:
         paths = [Path(name) for name in glob.glob(pattern) if not os.path.isdir(name)]
         return sorted(paths, key=lambda path: path.parts)
-    matches = re.compile(_expression(tail)).fullmatch
     found: set[Path] = set()
     for start in glob.glob(head) if head else ["."]:
         if os.path.isdir(start):
-            found.update(p for p in _walk(Path(start), True) if matches(p.relative_to(start).as_posix()))
+            found.update(p for p in _walk(Path(start), True) if _matches(p.relative_to(start).parts, tail))
     return sorted(found, key=lambda path: path.parts)
 
 
-def _split(pattern: str) -> tuple[str, bool, list[str]]:
+def _split(pattern: str) -> tuple[str, bool, tuple[str, ...]]:
     """What stands before the first `**`, whether there is one, and the parts from there on."""
     parts = Path(pattern).parts
     if "**" not in parts:
-        return os.path.dirname(pattern), False, []
+        return os.path.dirname(pattern), False, ()
     first = parts.index("**")
-    return str(Path(*parts[:first])) if first else "", True, list(parts[first:])
+    return str(Path(*parts[:first])) if first else "", True, parts[first:]
 
 
-def _expression(parts: list[str]) -> str:
-    """The regular expression of a relative path, for glob parts."""
-    text = ""
-    for i, part in enumerate(parts):
-        last = i == len(parts) - 1
-        if part == "**":
-            text += ".*" if last else "(?:[^/]+/)*"
-        else:
-            # fnmatch lets * and ? match slashes: each part is matched on its own
-            text += "(?:(?=[^/]+" + ("$" if last else "/") + ")" + _part(part) + ")" + ("" if last else "/")
-    return text
-
-
-def _part(part: str) -> str:
-    return fnmatch.translate(part).removeprefix("(?s:").removesuffix(")\\Z").replace(".*", "[^/]*")
+def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Whether the parts of a path match those of a glob."""
+    if not pattern:
+        return not parts
+    if pattern == ("**",):
+        return True
+    if pattern[0] == "**":
+        return any(_matches(parts[i:], pattern[1:]) for i in range(len(parts)))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
 def _cores() -> int:

@@ -39,11 +39,12 @@ def make_tokenizer(config: TokenizerConfig, mixture: Mixture, out: Path, resume:
 
 def with_tokenizer(config: NetworkConfig, tokenizer: Tokenizer) -> NetworkConfig:
     """`config` with the vocabulary, length and end token of the tokenizer."""
-    sizes = {"vocab_size": tokenizer.vocab_size, "context_length": tokenizer.context_length}
-    config = replace(config, text=replace(config.text, eos_id=tokenizer.eos_id, **sizes))
-    if isinstance(config, CaptionerConfig):
-        config = replace(config, decoder=replace(config.decoder, **sizes))
-    return config
+    vocab_size, length = tokenizer.vocab_size, tokenizer.context_length
+    text = replace(config.text, vocab_size=vocab_size, context_length=length, eos_id=tokenizer.eos_id)
+    if not isinstance(config, CaptionerConfig):
+        return replace(config, text=text)
+    decoder = replace(config.decoder, vocab_size=vocab_size, context_length=length)
+    return replace(config, text=text, decoder=decoder)
 
 
 def make_network(config: NetworkConfig, seed: int, start: Model | None) -> Network:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from multimodal.files import atomic_write, write_text
 from multimodal.model import Model
@@ -124,7 +124,7 @@ def check_contract(config: NetworkConfig, transform: ImageTransform, tokenizer: 
         )
 
 
-def put_weights(network: Network, tensors: dict[str, Tensor]) -> None:
+def put_weights(network: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Copy `tensors` into the parameters by name; a missing, spare or misshapen one is a ValueError."""
     parameters = dict(network.named_parameters())
     if set(parameters) != set(tensors):

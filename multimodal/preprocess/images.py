@@ -275,7 +275,11 @@ def _kind(data: bytes) -> str:
 
 def _reason(error: Exception) -> str:
     """One short line, whatever Pillow has to say."""
+    from PIL.Image import DecompressionBombError
+
     if isinstance(error, MemoryError):
         return "does not fit into memory"
     text = " ".join(str(error).split())[:160] or type(error).__name__
+    if isinstance(error, DecompressionBombError):  # Pillow's own limit, at the header
+        return f"expected at most {MAX_PIXELS} pixels, got more: {text}"
     return f"damaged or not supported: {text}"

@@ -58,10 +58,10 @@ class ImageTransform:
         if getattr(image, "mode", None) != "RGB":
             got = getattr(image, "mode", type(image).__name__)
             raise ValueError(f"expected an RGB image, as open_image gives it, got {got}")
-        pixels = np.asarray(self.resized(image), dtype=np.float32)  # [S, S, 3]
+        pixels = np.asarray(self.resized(image), dtype=np.float32) / np.float32(255)  # [S, S, 3]
         mean, std = (np.array(values, dtype=np.float32) for values in (self.mean, self.std))
-        pixels = (pixels / 255 - mean) / std
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))  # -> [3, S, S]
+        pixels = np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1))
+        return torch.from_numpy(pixels)  # [3, S, S]
 
     def resized(self, image: "Image.Image") -> "Image.Image":
         """The same picture with S x S pixels."""

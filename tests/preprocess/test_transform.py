@@ -1,0 +1,145 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from multimodal.preprocess import OPENAI_MEAN, OPENAI_STD, ImageTransform, transform
+
+THEIRS = {"crop": "shortest", "squash": "squash", "pad": "longest"}
+
+
+def reference(side, resize="crop", interpolation="bicubic", mean=None, std=None):
+    from open_clip.transform import image_transform
+
+    return image_transform(
+        side, is_train=False, mean=mean, std=std, resize_mode=THEIRS[resize], interpolation=interpolation
+    )
+
+
+def pictures():
+    """50 pictures of odd sizes: a pixel wide, a pixel high, square, larger and smaller than the result."""
+    rng = np.random.default_rng(0)
+    sizes = [(1, 1), (1, 90), (90, 1), (2, 77), (64, 64), (63, 64), (65, 64), (640, 427), (32, 32), (31, 200)]
+    sizes += [tuple(size) for size in rng.integers(1, 260, (40, 2)).tolist()]
+    for width, height in sizes:
+        yield Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("resize", list(THEIRS))
+def test_the_same_numbers_as_open_clip(resize, interpolation):
+    ours, theirs = ImageTransform(64, resize=resize, interpolation=interpolation), None
+    theirs = reference(64, resize, interpolation)
+    compared = 0
+    for picture in pictures():
+        found = ours(picture)
+        assert found.dtype == torch.float32
+        assert found.shape == (3, 64, 64)
+        assert found.is_contiguous()
+        if resize == "pad" and max(picture.size) > 128 * min(picture.size):
+            continue  # open_clip asks for a side of 0 pixels there
+        assert torch.equal(found, theirs(picture)), picture.size
+        compared += 1
+    assert compared >= 50 or resize == "pad"
+
+
+@pytest.mark.parametrize("side", [1, 7, 96, 224, 225])
+def test_other_sides(side):
+    picture = Image.fromarray(np.random.default_rng(1).integers(0, 256, (301, 200, 3), dtype=np.uint8))
+    mean, std = (0.5, 0.4, 0.3), (0.25, 0.5, 1.0)
+    for resize in THEIRS:
+        expected = reference(side, resize, "bicubic", mean, std)(picture)
+        assert torch.equal(ImageTransform(side, mean, std, resize)(picture), expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 120),
+    st.integers(1, 120),
+    st.integers(1, 40),
+    st.sampled_from(["bicubic", "bilinear"]),
+    st.integers(0, 99),
+)
+def test_a_strip_without_the_picture_in_between(width, height, side, interpolation, seed):
+    """Where the resized picture would be huge only its middle is made: the same pixels."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels)
+    ours = ImageTransform(side, interpolation=interpolation)
+    expected = np.asarray(ours.resized(picture))
+    largest, transform.LARGEST = transform.LARGEST, 0
+    try:
+        found = np.asarray(ours.resized(picture))
+    finally:
+        transform.LARGEST = largest
+    assert np.array_equal(found, expected)
+
+
+def test_long_strips():
+    for size in ((1, 5000), (5000, 1), (3, 60000)):
+        picture = Image.new("RGB", size, (255, 0, 0))
+        for resize in THEIRS:
+            found = ImageTransform(224, (0, 0, 0), (1, 1, 1), resize)(picture)
+            assert found[:, 112, 112].tolist() == [1, 0, 0]
+
+
+def test_the_picture_stays_as_it_was():
+    picture = Image.fromarray(np.random.default_rng(1).integers(0, 256, (8, 8, 3), dtype=np.uint8))
+    before = picture.tobytes()
+    for resize in THEIRS:
+        ImageTransform(8, resize=resize)(picture).zero_()
+    assert picture.tobytes() == before
+
+
+def test_padding_is_black_and_around():
+    found = ImageTransform(8, (0, 0, 0), (1, 1, 1), "pad")(Image.new("RGB", (8, 4), (255, 255, 255)))
+    assert found.sum() == 3 * 8 * 4
+    assert found[:, 2:6].min() == 1
+
+
+def test_what_is_not_rgb_is_refused():
+    for picture, got in ((Image.new("L", (4, 4)), "L"), (np.zeros((4, 4, 3)), "ndarray"), (None, "NoneType")):
+        with pytest.raises(ValueError, match=f"expected an RGB image, as open_image gives it, got {got}"):
+            ImageTransform(4)(picture)
+
+
+def test_tables():
+    ours = ImageTransform(96, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), "pad", "bilinear")
+    table = json.loads(json.dumps(ours.to_dict()))
+    assert ImageTransform.from_dict(table) == ours
+    assert ImageTransform.from_dict({"image_size": 32}) == ImageTransform(32)
+    assert ImageTransform(32).mean == OPENAI_MEAN
+    assert ImageTransform(32).std == OPENAI_STD
+    assert ImageTransform(32, [0.5, 0.5, 0.5]) == ImageTransform(32, (0.5, 0.5, 0.5))  # type: ignore[arg-type]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ours.image_size = 7
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"image_size": 0}, "image_size: expected a whole number of at least 1, got 0"),
+        ({"image_size": 32.0}, "image_size: expected int, got 32.0"),
+        ({"image_size": True}, "image_size: expected int, got True"),
+        ({"mean": [0.5, 0.5]}, "mean: expected three numbers, got"),
+        ({"mean": ["a", 0.5, 0.5]}, r"mean\[0\]: expected float, got 'a'"),
+        ({"mean": [float("nan"), 0.5, 0.5]}, "mean: expected three numbers, got"),
+        ({"mean": 0.5}, "mean: expected a list, got 0.5"),
+        ({"std": [0.5, 0, 0.5]}, "std: expected three positive numbers, got"),
+        ({"resize": "stretch"}, r"resize: expected one of \('crop', 'squash', 'pad'\), got 'stretch'"),
+        ({"resize": None}, "resize: expected str, got None"),
+        ({"interpolation": "nearest"}, "interpolation: expected one of"),
+        ({"interpolate": "bicubic"}, r"expected keys among .* got \['interpolate'\]"),
+    ],
+)
+def test_tables_that_are_refused(change, match):
+    with pytest.raises(ValueError, match=match):
+        ImageTransform.from_dict({**ImageTransform(32).to_dict(), **change})
+    with pytest.raises(ValueError, match="expected"):
+        ImageTransform.from_dict([])
+    with pytest.raises(ValueError, match="image_size"):
+        ImageTransform.from_dict({})

@@ -20,7 +20,7 @@ OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 RESIZES = ("crop", "squash", "pad")
 INTERPOLATIONS = ("bicubic", "bilinear")
-LARGEST = 2**24  # pixels: beyond, only the part that is kept is resized
+LARGEST = 2**24  # pixels of the resized picture: beyond, only the part that is kept is made
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class ImageTransform:
         resizes the longer side to S and puts the picture in the middle of black.
 
     The values are those of open_clip's `image_transform(S, is_train=False)` with `resize_mode` "shortest",
-    "squash", "longest". Raises ValueError for settings that make no sense.
+    "squash", "longest": the same bits, but for strips hundreds of times as long as wide, which are rounded
+    in another order. Raises ValueError for settings that make no sense.
     """
 
     image_size: int

@@ -60,7 +60,8 @@ class Tokenizer(ABC):
             ids = [self.bos_id, *ids[:room], self.eos_id]
             tokens[row, : len(ids)] = torch.tensor(ids)
         if long:
-            found = f"{len(long)} of {len(texts)} texts are longer than {room} tokens, first: {texts[long[0]][:60]!r}"
+            first = texts[long[0]][:60]
+            found = f"{len(long)} of {len(texts)} texts are longer than {room} tokens, first: {first!r}"
             if on_long == "error":
                 raise ValueError(f"texts: expected at most {room} tokens each, got more: {found}")
             self.truncated += len(long)
@@ -120,7 +121,7 @@ class ClipTokenizer(Tokenizer):
         return self._clip.decode(ids)
 
     def decode(self, ids: Sequence[int] | Tensor) -> str:
-        """The text of `ids` [L], up to the first eos. Padding is 0, which is also "!", and follows eos only."""
+        """The text of `ids` [L], up to the first eos. Padding is 0, also "!", and follows eos only."""
         values = ids.tolist() if isinstance(ids, Tensor) else list(ids)
         if self.eos_id in values:
             values = values[: values.index(self.eos_id)]
@@ -128,7 +129,7 @@ class ClipTokenizer(Tokenizer):
 
 
 class BPETokenizer(Tokenizer):
-    """Byte-level BPE (Radford et al. 2019, section 2.2) on lower-cased NFKC text, by the `tokenizers` library.
+    """Byte-level BPE (Radford et al. 2019, section 2.2) on lower-cased NFKC text, by `tokenizers`.
 
     Ids 0, 1, 2 are padding, bos and eos; the library's own ids follow. No text can spell a special id.
     """

@@ -10,7 +10,7 @@ TERMS = ("loss", "contrastive", "captioning", "classification")
 
 
 class MetricsLog:
-    """`metrics.jsonl`: rows with `step`, appended as they come; a resumed run forgets the steps it repeats."""
+    """`metrics.jsonl`: rows with `step`, appended as they come; a resumed run drops those it repeats."""
 
     def __init__(self, path: Path, from_step: int = 0) -> None:
         self.path = path

@@ -1,7 +1,7 @@
 """The training loop.
 
-A step is a pure function of the run file, its number and the weights: batch, augmentation and dropout of step n
-are the same whether the run was stopped before or not.
+A step is a pure function of the run file, its number and the weights: batch, augmentation and dropout of
+step n are the same whether the run was stopped before or not.
 """
 
 import math
@@ -194,8 +194,9 @@ class Run:
         if done % config.evaluate_every == 0 and rank() == 0:
             self.measure(done)
         if done % config.checkpoint_every == 0 or done == config.steps:
-            if rank() == 0:
+            if self.log is not None:
                 save_state(self.out / STATE, self.progress, self.fingerprint, self.masters, self.optimizer)
+                draw_curves(self.log.rows, self.out / "curves.png")
             barrier()
 
     def log_window(self, done: int) -> None:
@@ -207,14 +208,13 @@ class Run:
         now = time.perf_counter()
         speed = len(self.window) * self.config.batch_size / (now - self.window_start)
         rate = learning_rate(done - 1, self.config.steps, self.config.optimizer)
-        scale = float(self.network.scale)
+        scale = float(self.network.scale.detach())
         self.window, self.window_start = [], now
         if self.log is not None:
             self.log.add(
                 step=done, **means, scale=scale, lr=rate, samples_per_second=round(speed, 1),
                 seconds=round(self.progress.seconds, 1),
             )  # fmt: skip
-            draw_curves(self.log.rows, self.out / "curves.png")
 
     def measure(self, done: int) -> None:
         """Write the model folder, and measure what is in it: the weights as a reader will load them."""

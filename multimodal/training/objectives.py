@@ -87,7 +87,7 @@ class Objective(nn.Module):
         return embeddings[torch.cat(groups).argsort()]
 
     def by_length(self, tokens: Tensor) -> list[Tensor]:
-        """Row numbers of `tokens` in groups of similar length, shortest first: little is padding in a group."""
+        """Row numbers of `tokens` in groups of similar length, shortest first: a group is little padding."""
         return list(lengths_until(tokens, self.eos_id).argsort(stable=True).chunk(LENGTH_GROUPS))
 
     def classify(self, embeddings: Tensor, labels: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Everything a stopped run needs to go on as if it had not stopped: one safetensors file, written atomically."""
+"""All that a stopped run needs to go on as if it had not stopped: one safetensors file."""
 
 import json
 from pathlib import Path

@@ -28,7 +28,7 @@ def save_folder(
     card: dict[str, Any],
     dtype: torch.dtype = torch.bfloat16,
 ) -> None:
-    """Write a model folder; the weights are rounded to `dtype`. `config.json` comes last: without it no model.
+    """Write a model folder; the weights are rounded to `dtype`. `config.json` comes last: no model without.
 
     Golden vectors are computed from what was written, as a reader will load it.
     """
@@ -56,7 +56,7 @@ def save_folder(
 
 
 def update_card(folder: str | Path, card: dict[str, Any]) -> None:
-    """Put `card` into the folder's config.json and README.md; golden vectors stay unless it brings its own."""
+    """Put `card` into the folder's config.json and README.md; golden vectors stay unless it has some."""
     path = Path(folder) / "config.json"
     table = json.loads(path.read_text(encoding="utf-8"))
     old = {key: value for key, value in table["card"].items() if key == "golden"}

@@ -1,0 +1,154 @@
+"""Whole runs, tiny: what they leave behind, and that stopping, resuming and ranks change nothing."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from multimodal.training import TrainingError, train
+from multimodal.zoo import load
+from tests.training.conftest import table
+
+CPU = "cpu"
+
+
+def metrics(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(folder: Path) -> list[float]:
+    return [row["loss"] for row in metrics(folder) if "loss" in row]
+
+
+@pytest.fixture(scope="module")
+def finished(shapes, tmp_path_factory) -> Path:
+    from multimodal.training import run_config
+
+    out = tmp_path_factory.mktemp("runs") / "finished"
+    return train(run_config(table()), out, shapes, device=CPU)
+
+
+def test_a_run_leaves_a_model_its_figures_and_its_curves(make_run, shapes, tmp_path):
+    seen = []
+
+    def evaluate(model):
+        seen.append(model.embed_texts(["a red circle"]))
+        return {"set/measure": 0.25 * len(seen)}
+
+    run = make_run(evaluate_every=4, card={"about": "A test."})
+    out = train(run, tmp_path / "run", shapes, device=CPU, evaluate=evaluate)
+    rows = metrics(out)
+    steps = [row for row in rows if "loss" in row]
+    assert [row["step"] for row in steps] == [1, 2, 3, 4, 5, 6]
+    for row in steps:
+        assert row["loss"] == pytest.approx(row["contrastive"] + row["captioning"], rel=1e-6)
+        assert {"lr", "samples_per_second", "grad_norm"} <= set(row)
+    assert [(row["step"], row["validation"]) for row in rows if "validation" in row] == [
+        (4, {"set/measure": 0.25}),
+        (6, {"set/measure": 0.5}),
+    ]
+    with Image.open(out / "curves.png") as picture:
+        assert picture.format == "PNG"
+    model = load(out, device=CPU)
+    assert model.can == {"classify", "search", "caption"}
+    assert torch.equal(model.embed_texts(["a red circle"]), seen[-1])
+    assert model.card["about"] == "A test."
+    assert model.card["figures"] == {"set/measure": 0.5}
+    assert model.card["training"]["samples"] == 96
+    assert "set/measure" in (out / "README.md").read_text()
+
+
+def test_training_learns(finished):
+    found = losses(finished)
+    assert found[-1] < found[0] - 0.3
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(finished, make_run, shapes, tmp_path):
+    class Killed(Exception):
+        pass
+
+    def killed(model):
+        raise Killed
+
+    out = tmp_path / "run"
+    with pytest.raises(Killed):  # at step 5; the last checkpoint is of step 3
+        train(make_run(evaluate_every=5), out, shapes, device=CPU, evaluate=killed)
+    assert len(losses(out)) == 5
+    train(make_run(), out, shapes, resume=True, device=CPU)
+    assert losses(out) == losses(finished)
+    ours, theirs = load_file(out / "state.safetensors"), load_file(finished / "state.safetensors")
+    assert set(ours) == set(theirs)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_resume_starts_where_there_is_nothing_and_never_mixes_runs(finished, make_run, shapes, tmp_path):
+    out = train(make_run(steps=1), tmp_path / "new", shapes, resume=True, device=CPU)
+    assert len(losses(out)) == 1
+    with pytest.raises(ValueError, match="expected a new folder, got one with a run in it"):
+        train(make_run(), finished, shapes, device=CPU)
+    with pytest.raises(ValueError, match="the run file has changed since"):
+        train(make_run(seed=1), finished, shapes, resume=True, device=CPU)
+    (out / "state.safetensors").write_bytes(b"no state")
+    with pytest.raises(ValueError, match="expected the state of a run"):
+        train(make_run(steps=1), out, shapes, resume=True, device=CPU)
+
+
+def test_numbers_that_are_not_finite_stop_the_run_before_the_step(make_run, shapes, tmp_path):
+    run = make_run(optimizer={"lr": 1e30, "warmup": 0, "weight_decay": 0.0}, checkpoint_every=1)
+    with pytest.raises(
+        TrainingError, match=r"step 1: expected finite numbers, got loss .*; samples: train/"
+    ) as caught:
+        train(run, tmp_path / "run", shapes, device=CPU)
+    assert "and 8 more" in str(caught.value)
+    state = load_file(tmp_path / "run" / "state.safetensors")
+    assert all(bool(tensor.isfinite().all()) for tensor in state.values())  # of step 0, which was finite
+    assert [math.isfinite(loss) for loss in losses(tmp_path / "run")] == [True]
+
+
+def test_a_decoder_alone_on_a_frozen_encoder(finished, make_run, shapes, tmp_path):
+    run = make_run(start_from=str(finished), freeze=["dual"], objective={"contrastive": 0.0}, steps=2)
+    out = train(run, tmp_path / "run", shapes, device=CPU)
+    before, after = load_file(finished / "model.safetensors"), load_file(out / "model.safetensors")
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"decoder"}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_dual_encoder_with_the_sigmoid_loss(precision, make_run, shapes, tmp_path):
+    model = table()["model"]
+    del model["decoder"]
+    run = make_run(
+        model=model | {"logit_bias": -10.0}, objective={"sigmoid": True}, steps=3, precision=precision
+    )
+    out = train(run, tmp_path / "run", shapes, device=CPU)
+    assert load(out, device=CPU).can == {"classify", "search"}
+    assert all(math.isfinite(loss) for loss in losses(out))
+    assert load(out, device=CPU).card["training"]["precision"] == precision
+
+
+def test_the_logit_scale_stays_below_its_limit(make_run, shapes, tmp_path):
+    model = table()["model"] | {"logit_scale": 4.6}
+    run = make_run(model=model, optimizer={"lr": 0.5, "warmup": 0}, steps=4)
+    out = train(run, tmp_path / "run", shapes, device=CPU)
+    assert max(row["scale"] for row in metrics(out)) <= 100.001
+
+
+def test_two_ranks_train_as_one(finished, shapes, tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps(table()))
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"),
+        *(str(Path(__file__).with_name("two_ranks.py")), str(tmp_path / "run.json"), str(shapes)),
+        str(tmp_path / "out"),
+    ]
+    subprocess.run(command, check=True, capture_output=True, timeout=120, cwd=Path(__file__).parents[2])
+    torch.testing.assert_close(losses(tmp_path / "out"), losses(finished), atol=1e-5, rtol=1e-5)
+    ours, theirs = load_file(tmp_path / "out/state.safetensors"), load_file(finished / "state.safetensors")
+    for name in theirs:
+        if name.startswith("master."):
+            torch.testing.assert_close(ours[name], theirs[name], atol=2e-4, rtol=1e-3)

@@ -102,7 +102,8 @@ def _read(path: "str | os.PathLike[str]") -> bytes:
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
-            raise ImageError("expected a file, got a folder")
+            closed = "" if os.access(path, os.R_OK) else " that may not be read"
+            raise ImageError(f"expected a file, got a folder{closed}")
         if not stat.S_ISREG(status.st_mode):
             raise ImageError("expected a regular file, got a device, pipe or socket")
         if status.st_size > MAX_BYTES:

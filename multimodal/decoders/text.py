@@ -63,7 +63,10 @@ class TextDecoder(nn.Module):
         pairs: list[tuple[Tensor, Tensor] | None] = [None] * len(self.blocks)
         mask = None
         if memory is not None:
-            pairs = [block.cross.keys_values(memory.features) for block in self.blocks]
+            for i, block in enumerate(self.blocks):
+                assert isinstance(block, Block)
+                assert block.cross is not None
+                pairs[i] = block.cross.keys_values(memory.features)
             mask = None if memory.padding_mask is None else memory.padding_mask[:, None, None]  # [B, 1, 1, M]
         return KVCache(pairs, mask)
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 
 def rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
+    """Our number; before there is a process group, the one that torchrun gave us."""
+    return dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", "0"))
 
 
 def world_size() -> int:

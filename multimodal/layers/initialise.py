@@ -19,4 +19,5 @@ def initialise(embedding: nn.Embedding, positions: nn.Parameter, blocks: nn.Modu
                 std = residual_std if any(module is output for output in outputs) else width**-0.5
                 nn.init.normal_(module.weight, std=std)
                 nn.init.zeros_(module.bias)
+        assert isinstance(block.mlp[0], nn.Linear)
         nn.init.normal_(block.mlp[0].weight, std=(2 * width) ** -0.5)

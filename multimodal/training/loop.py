@@ -177,8 +177,7 @@ class Run:
 
     def on_device(self, batch: Batch) -> tuple[Tensor, Batch]:
         """The batch on the device, and its images as the network wants them [B, 3, S, S]."""
-        moved = {name: x.to(self.device) for name, x in batch._asdict().items() if isinstance(x, Tensor)}
-        batch = batch._replace(**moved)
+        batch = Batch(*(x.to(self.device) for x in batch[:-1]), batch.names)
         mean, std = (
             torch.tensor(values, device=self.device)[:, None, None]  # [3, 1, 1]
             for values in (self.transform.mean, self.transform.std)

@@ -1,0 +1,118 @@
+"""Training throughput of the shipped recipe against a plain float32 loop with the same network and batches.
+
+    python tests/benchmarks/training.py --data ../shared/data
+
+The plain loop is what one writes first: every row through every part, padding included, float32, AdamW as it
+comes. Ours: the decoder on real captions only, texts in groups of similar length, the precision that pays on
+the device, fused AdamW. Both are measured in turn, in
+one process; the ratio of each pair is taken, then the median.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from multimodal.datasets import Batch
+from multimodal.losses import captioning_loss, info_nce
+from multimodal.models import Captioner, build
+from multimodal.training import read_run
+from multimodal.training.loop import Run
+from multimodal.training.memory import keep_freed_memory
+from multimodal.zoo import choose_device
+
+ROOT = Path(__file__).parents[2]
+
+
+def plain_step(run: Run) -> Callable[[Batch, Tensor], None]:
+    """The same network, objective and optimizer without anything clever."""
+    config = run.config
+    network = build(run.network_config).to(run.device)
+    assert isinstance(network, Captioner)
+    head = torch.nn.Linear(run.network_config.embed_dim, len(run.mixture.label_names), bias=False).to(
+        run.device
+    )
+    optimizer = torch.optim.AdamW([*network.parameters(), *head.parameters()], lr=config.optimizer.lr)
+
+    def step(batch: Batch, images: Tensor) -> None:
+        dual, logits = network(images, batch.tokens)
+        known = batch.labels >= 0
+        label_logits = (
+            dual.scale * dual.image_embeddings @ torch.nn.functional.normalize(head.weight, dim=-1).T
+        )
+        targets = batch.tokens[:, 1:]
+        mask = (targets != run.tokenizer.pad_id) & batch.captioning[:, None]
+        loss = (
+            config.objective.contrastive
+            * info_nce(dual.image_embeddings, dual.text_embeddings, dual.scale, batch.groups)
+            + config.objective.captioning
+            * captioning_loss(logits, targets, mask, config.objective.label_smoothing)
+            + config.objective.classification
+            * torch.nn.functional.cross_entropy(label_logits[known], batch.labels[known])
+        )
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), config.optimizer.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--recipe", default=str(ROOT / "data/recipes/small.toml"))
+    parser.add_argument("--data", required=True, help="the folder that the recipe's paths are relative to")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--limit", type=int, default=1000, help="images of each source")
+    parser.add_argument("--device")
+    arguments = parser.parse_args()
+
+    device = choose_device(arguments.device)
+    config = read_run(arguments.recipe)
+    data = tuple(replace(source, limit=arguments.limit) for source in config.data)
+    out = tempfile.TemporaryDirectory()
+    run = Run(replace(config, data=data), Path(out.name), Path(arguments.data), device, None)
+    run.objective.train()
+    plain = plain_step(run)
+    batches = [run.mixture.batch(step) for step in range(arguments.rounds + 1)]
+    keep_freed_memory()  # for the whole process: the plain loop profits as well
+
+    def timed(work: Callable[[], object]) -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    ours, theirs = [], []
+    for number, batch in enumerate(batches):
+
+        def plainly(batch: Batch = batch) -> None:
+            images, moved = run.on_device(batch)
+            plain(moved, images.float())
+
+        def cleverly(number: int = number, batch: Batch = batch) -> None:
+            run.step(number, batch)
+
+        theirs.append(timed(plainly))
+        ours.append(timed(cleverly))
+    ratios = [b / a for a, b in zip(ours[1:], theirs[1:], strict=True)]  # the first round warms up
+    rows = config.batch_size
+    print(f"{config.name}, batch {rows}, {device.type}, {str(run.dtype).removeprefix('torch.')}")
+    for name, seconds in (("plain float32 loop", theirs[1:]), ("multimodal", ours[1:])):
+        print(f"  {name:20s} {rows / statistics.median(seconds):7.1f} samples/s")
+    print(f"  ratio {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f})")
+
+
+if __name__ == "__main__":
+    main()

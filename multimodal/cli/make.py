@@ -1,0 +1,128 @@
+"""shapes, train, models: data, a model from it, and which models there are."""
+
+import json
+import os
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from multimodal.cli import console
+from multimodal.cli.options import AsJson, Device, device_of
+from multimodal.datasets import draw_shapes
+from multimodal.evaluation import Measure, Validation
+from multimodal.training import read_run
+from multimodal.training import train as run_training
+from multimodal.zoo import models as list_models
+
+
+def shapes(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write, with train/ and val/.")],
+    train: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures to train on.")] = 2000,
+    val: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures to measure with.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Another number, other pictures.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Draw a small data set: coloured shapes with captions, to train on without any download.
+
+    \b
+    Examples:
+      multimodal shapes --out shapes
+      multimodal train data/recipes/shapes.toml --out runs/shapes
+    """
+    drawn = draw_shapes(out, train, val, seed)
+    if as_json:
+        console.say_json(drawn.to_dict())
+    else:
+        console.say(str(drawn))
+
+
+def train(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN.toml", show_default=False, help="The file that describes the run.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write: a model, and its log.")],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where DIR stopped; start where there is nothing yet.")
+    ] = False,
+    data: Annotated[
+        Path,
+        typer.Option(
+            metavar="ROOT", show_default=False, help="Where the paths of the data begin. [default: here]"
+        ),
+    ] = Path("."),
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model from a run file.
+
+    DIR is then a model folder for `--model`, with metrics.jsonl and curves.png beside the weights. A run
+    that was stopped goes on with --resume.
+
+    \b
+    Examples:
+      multimodal train data/recipes/shapes.toml --out runs/shapes
+      multimodal train run.toml --out runs/mine --data ~/data --resume
+      torchrun --nproc-per-node 2 -m multimodal.cli train run.toml --out runs/mine
+    """
+    config, chosen = read_run(run), device_of(device)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out: expected a folder to write, got {out}, which is a file")
+    if not data.is_dir():
+        raise FileNotFoundError(f"data: expected a folder, got {data}, which is not there")
+    first = os.environ.get("RANK", "0") == "0"  # torchrun says so
+    evaluate = Validation(config.validation, data) if first and config.validation else None
+    try:
+        with redirect_stdout(sys.stderr):  # what a run tells on its way
+            run_training(config, out, data, resume=resume, device=chosen, evaluate=evaluate)
+    except KeyboardInterrupt:
+        console.complain("stopped; --resume goes on from the last checkpoint")
+        raise
+    if not first:
+        return
+    card = json.loads((out / "config.json").read_text(encoding="utf-8"))["card"]
+    if as_json:
+        console.say_json({"model": str(out), "figures": card["figures"], "training": card["training"]})
+        return
+    for key, value in card["figures"].items():
+        console.say(f"{key}: {shown_figure(key, value)}")
+    console.say(f"{out}: trained; use it with --model {out}")
+
+
+def models(as_json: AsJson = False) -> None:
+    """List the models that have a name, and what each can do.
+
+    `--model` also takes the folder of any run.
+
+    \b
+    Examples:
+      multimodal models
+      multimodal models --json
+    """
+    listed = list_models()
+    if as_json:
+        console.say_json([entry.to_dict() for entry in listed])
+        return
+    if not console.on_terminal():
+        for entry in listed:
+            can = ", ".join(entry.can)
+            console.say(f"{entry.name}  {can}  {entry.parameters / 1e6:.1f} M  {entry.about}")
+        return
+    table = Table("name", "can", "parameters", "about", box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for entry in listed:
+        table.add_row(
+            entry.name,
+            ", ".join(entry.can),
+            f"{entry.parameters / 1e6:.1f} M",
+            console.printable(entry.about),
+        )
+    console.show_table(table)
+
+
+def shown_figure(key: str, value: Any) -> str:
+    """A figure of a model card as people write it: `dataset/measure` says of which kind it is."""
+    dataset, _, measure = key.rpartition("/")
+    return Measure(dataset, measure, value, 0).shown

@@ -142,14 +142,16 @@ def put_weights(network: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 
 def card_text(name: str, card: dict[str, Any]) -> str:
-    """The model card, Markdown, from what the card says."""
+    """The model card as Markdown: flat tables as tables, lists as lists, whatever is nested as JSON."""
     lines = [f"# {name}", ""]
     for key, value in card.items():
         if key == "golden":
             continue
         lines += [f"## {key.replace('_', ' ').capitalize()}", ""]
-        if isinstance(value, dict):
+        if isinstance(value, dict) and not any(isinstance(v, dict | list | tuple) for v in value.values()):
             lines += ["| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in value.items()), ""]
+        elif isinstance(value, dict):
+            lines += ["```json", json.dumps(value, indent=1), "```", ""]
         elif isinstance(value, list):
             lines += [*(f"- {item}" for item in value), ""]
         else:

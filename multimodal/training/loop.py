@@ -177,13 +177,16 @@ class Run:
 
     def on_device(self, batch: Batch) -> tuple[Tensor, Batch]:
         """The batch on the device, and its images as the network wants them [B, 3, S, S]."""
-        batch = Batch(*(x.to(self.device) for x in batch[:-1]), batch.names)
+        images, tokens, groups, captioning, labels = (
+            tensor.to(self.device)
+            for tensor in (batch.images, batch.tokens, batch.groups, batch.captioning, batch.labels)
+        )
         mean, std = (
             torch.tensor(values, device=self.device)[:, None, None]  # [3, 1, 1]
             for values in (self.transform.mean, self.transform.std)
         )
-        images = (batch.images.float() / 255 - mean) / std
-        return images.to(self.dtype), batch
+        pixels = (images.float() / 255 - mean) / std
+        return pixels.to(self.dtype), Batch(images, tokens, groups, captioning, labels, batch.names)
 
     def after(self, done: int) -> None:
         """Log, evaluate and save, each when its time has come after `done` steps."""

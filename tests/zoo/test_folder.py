@@ -157,7 +157,7 @@ def test_devices():
     assert choose_device("cpu") == torch.device("cpu")
     best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     assert choose_device().type == best
-    with pytest.raises(ValueError, match="expected 'cpu', 'cuda', .* got 'abacus'"):
+    with pytest.raises(ValueError, match=r"expected 'cpu', 'cuda', .* got 'abacus'"):
         choose_device("abacus")
 
 

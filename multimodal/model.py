@@ -130,7 +130,7 @@ class Model:
         """
         tensors = [t.detach() for t in chain(self.network.parameters(), self.network.buffers())]
         counts = tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
-        sums = [t.double().sum() for t in tensors if t.numel() <= SMALL]
+        sums = [t.float().sum() for t in tensors if t.numel() <= SMALL]
         return counts, float(torch.stack(sums).sum()) if sums else 0.0
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> "Model":

@@ -1,5 +1,7 @@
 """The command line: arguments in, text or JSON out. All work is done in the rooms below."""
 
+import os
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Annotated
@@ -74,6 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 prog_name="multimodal",
                 standalone_mode=False,
             )
+            sys.stdout.flush()
+        except BrokenPipeError:  # of `multimodal ... | head`: nobody reads on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
         except (KeyboardInterrupt, typer.Abort):
             return 130
         except TrainingError as error:

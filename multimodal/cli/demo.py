@@ -3,13 +3,16 @@
 import importlib.util
 import time
 import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
 from rich.bar import Bar
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from multimodal.cli import console
 from multimodal.cli.make import shown_figure
@@ -53,7 +56,16 @@ OWN_SEARCHES = (
 )
 MOST = 60  # photographs on one page
 KEPT = 4  # scores of each photograph and hits of each search
-TELLING = ("zero_shot_top1", "text_to_image_recall@10", "CIDEr")  # the figures that go on the page, if any
+TELLING = {  # the figures that go on the page, where the card has them
+    "zero_shot_top1": "class right",
+    "text_to_image_recall@10": "found among 10",
+    "CIDEr": "captions, CIDEr",
+}
+MEANING = (
+    "Class right: share of pictures whose class the model names first, of all classes of the set. Found among "
+    "10: share of sentences whose picture is one of the first ten found. CIDEr: how much captions are like "
+    "those that people wrote."
+)
 
 
 def demo(
@@ -77,7 +89,7 @@ def demo(
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
-    """Classify, search and caption photographs, and show it all on one page.
+    """Show it all on real photographs.
 
     \b
     Examples:
@@ -167,26 +179,30 @@ def best(scores: torch.Tensor, photos: list[Photo]) -> list[Hit]:
 def facts(model: Model) -> dict[str, str]:
     """What the model is, and the figures on its card."""
     size = model.transform.image_size
-    figures = model.card.get("figures")
-    figures = figures if isinstance(figures, dict) else {}
-    telling = {key: value for key, value in figures.items() if key.rpartition("/")[2] in TELLING}
-    shown = {
-        key.replace("/", " ").replace("_", " "): shown_figure(key, value)
-        for key, value in (telling or figures).items()
-        if isinstance(value, int | float)
+    found = {
+        "parameters": f"{model.parameters / 1e6:.1f} M",
+        "sees": f"{size} × {size} pixels",
+        "runs on": str(model.device),
     }
-    learned = f"{model.parameters / 1e6:.1f} M"
-    return {"parameters": learned, "sees": f"{size} × {size} pixels", "runs on": str(model.device)} | shown
+    for key, value in figures(model).items():
+        dataset, _, measure = key.rpartition("/")
+        if measure in TELLING:
+            found[f"{dataset}: {TELLING[measure]}"] = shown_figure(key, value)
+    return found
+
+
+def figures(model: Model) -> dict[str, float]:
+    """`dataset/measure` -> value, as the card has them."""
+    on_card = model.card.get("figures")
+    return on_card if isinstance(on_card, dict) else {}
 
 
 def notes(model: Model) -> list[str]:
     """What the card says of the model, and how to take its answers."""
-    about = [model.card[key] for key in ("about", "limits") if isinstance(model.card.get(key), str)]
-    return [
-        *about,
-        "The figures above were measured on pictures that the model was not trained on. Its answers are shown "
-        "as they came: none was picked or corrected, and some are wrong.",
-    ]
+    said = [model.card[key] for key in ("about", "limits") if isinstance(model.card.get(key), str)]
+    if any(key.rpartition("/")[2] in TELLING for key in figures(model)):
+        said.append(f"The figures were measured on pictures that it was not trained on. {MEANING}")
+    return [*said, "Its answers below are shown as they came: none was picked or corrected. Some are wrong."]
 
 
 def as_dict(found: Demo, rejected: list[Rejected], out: Path) -> dict[str, Any]:
@@ -204,36 +220,36 @@ def as_dict(found: Demo, rejected: list[Rejected], out: Path) -> dict[str, Any]:
 
 def show_demo(found: Demo) -> None:
     """The summary: tables on a terminal, lines elsewhere."""
-    console.say(found.model + ": " + ", ".join(f"{key} {value}" for key, value in found.facts.items()))
-    if not console.on_terminal():
-        for photo in found.photos:
-            console.say(str(photo.classification) + (f": {photo.caption}" if photo.caption else ""))
-        for search in found.searches:
-            hits = ", ".join(f"{hit.picture.name} {hit.score:.3f}" for hit in search.hits)
-            console.say(f"“{search.query}”: {hits}")
+    console.say(", ".join([found.model, *(f"{key} {value}" for key, value in found.facts.items())]))
+    if console.on_terminal():
+        console.show_table(photo_table(found.photos))
+        console.say()
+        console.show_table(search_table(found.searches))
         return
-    console.show_table(photo_table(found.photos))
-    console.show_table(search_table(found.searches))
+    for photo in found.photos:
+        console.say(str(photo.classification) + (f": {photo.caption}" if photo.caption else ""))
+    for search in found.searches:
+        console.say(
+            f"“{search.query}”: {', '.join(f'{hit.picture.name} {hit.score:.3f}' for hit in search.hits)}"
+        )
 
 
-def photo_table(photos: Any) -> Table:
-    table = Table("picture", "class", "", "", "caption", box=None, header_style="dim", padding=(0, 2, 0, 0))
-    table.columns[4].ratio = 1
+def photo_table(photos: Sequence[Photo]) -> Table:
+    table = Table("", "class and caption", box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
+    table.columns[0].overflow = table.columns[1].overflow = "fold"
     for photo in photos:
         found = photo.classification
-        table.add_row(
-            console.printable(Path(found.picture.name).name),
-            console.printable(found.label),
-            Bar(1, 0, found.score, width=10, color="cyan"),
-            f"{found.score:.0%}",
-            console.printable(photo.caption or ""),
-        )
+        choice = Table.grid("", "", "", padding=(0, 1, 0, 0))
+        bar = Bar(1, 0, found.score, width=10, color="cyan")
+        choice.add_row(bar, f"{found.score:4.0%}", Text(console.printable(found.label), style="bold"))
+        answer = Group(choice, console.printable(photo.caption)) if photo.caption else choice
+        table.add_row(console.printable(Path(found.picture.name).name), answer)
     return table
 
 
-def search_table(searches: Any) -> Table:
-    table = Table("search", "finds", box=None, header_style="dim", padding=(0, 2, 0, 0))
+def search_table(searches: Sequence[Search]) -> Table:
+    table = Table("search", "finds", box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
     for search in searches:
-        hits = ", ".join(f"{Path(hit.picture.name).name} {hit.score:.2f}" for hit in search.hits)
-        table.add_row(f"“{console.printable(search.query)}”", console.printable(hits))
+        hits = ", ".join(f"{Path(hit.picture.name).name} {hit.score:.2f}" for hit in search.hits[:3])
+        table.add_row(console.printable(search.query), console.printable(hits))
     return table

@@ -72,9 +72,10 @@ def search(
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the pictures of an index that are nearest to a text or to a picture.
+    """Find pictures by text or by picture.
 
-    The score is the cosine of the two embeddings. The model must be the one that the index was made with.
+    The nearest come first; the score is the cosine of the two embeddings. The model must be the one that
+    the index was made with.
 
     \b
     Examples:

@@ -26,14 +26,16 @@ def shapes(
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Another number, other pictures.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Draw a small data set: coloured shapes with captions, to train on without any download.
+    """Draw a small data set to train on.
+
+    Coloured shapes with captions; nothing is downloaded.
 
     \b
     Examples:
       multimodal shapes --out shapes
       multimodal train data/recipes/shapes.toml --out runs/shapes
     """
-    drawn = draw_shapes(out, train, val, seed)
+    drawn = draw_shapes(out, train, val, seed, progress=sys.stderr.isatty())
     if as_json:
         console.say_json(drawn.to_dict())
     else:
@@ -93,7 +95,7 @@ def train(
 
 
 def models(as_json: AsJson = False) -> None:
-    """List the models that have a name, and what each can do.
+    """List models and what they can do.
 
     `--model` also takes the folder of any run.
 

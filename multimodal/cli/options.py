@@ -14,7 +14,7 @@ from multimodal.zoo import choose_device, load
 
 Pictures = Annotated[
     list[str],
-    typer.Argument(metavar="IMAGES...", show_default=False, help="Pictures, folders with them, or globs."),
+    typer.Argument(metavar="IMAGES", show_default=False, help="Pictures, folders with them, or globs."),
 ]
 ModelName = Annotated[
     str | None,
@@ -59,7 +59,7 @@ class Given(NamedTuple):
         """Name what was left out; the exit code. Raises ValueError where nothing was left."""
         console.name_rejected(rejected)
         if not used:
-            raise ValueError(f"none of the {len(rejected)} pictures can be used")
+            raise ValueError(f"expected pictures that can be used, got none among {len(rejected)}")
         return 1 if rejected and self.named else 0
 
 

@@ -33,10 +33,11 @@ p { margin: 0; } .lead { font-size: 18px; max-width: 44em; } .soft { color: var(
 .hits img { width: 100%; aspect-ratio: 1; object-fit: cover; border-radius: 9px; display: block; }
 .hits figure:first-child img { outline: 3px solid var(--best); outline-offset: -3px; }
 .hits figure:first-child figcaption { color: var(--best); font-weight: 600; }
-.photo > img { width: 100%; aspect-ratio: 4 / 3; object-fit: cover; display: block; background: var(--track); }
+.photo > img { width: 100%; aspect-ratio: 4 / 3; object-fit: cover; object-position: 50% 25%;
+  display: block; background: var(--track); }
 .photo > div { padding: 14px 16px 16px; }
 .caption { font-size: 17px; line-height: 1.35; margin-bottom: 12px; overflow-wrap: anywhere; }
-.scores { display: grid; grid-template-columns: minmax(0, auto) 1fr auto; gap: 5px 10px; align-items: center;
+.scores { display: grid; grid-template-columns: 8.5em 1fr 2.6em; gap: 5px 8px; align-items: center;
   font-size: 14px; color: var(--soft); }
 .scores span { overflow-wrap: anywhere; } .scores b { font-weight: 400; text-align: right;
   font-variant-numeric: tabular-nums; }
@@ -92,7 +93,7 @@ def page(demo: Demo) -> str:
     does = "classifies, searches and captions" if captions else "classifies and searches"
     lead = (
         f"The model <b>{text(demo.model)}</b> {does} {count} photograph{'s' * (count > 1)} "
-        "on this machine, without a network and without having been trained for any of the labels below."
+        "on this machine, without a network."
     )
     facts = "".join(
         f"<div><dt>{text(key)}</dt><dd>{text(value)}</dd></div>" for key, value in demo.facts.items()

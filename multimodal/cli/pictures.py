@@ -43,7 +43,7 @@ def classify(
     device: Device = None,
     as_json: AsJson = False,
 ) -> int:
-    """Say which of your labels each picture shows.
+    """Say which label suits each picture.
 
     \b
     Examples:
@@ -93,7 +93,7 @@ def embed(
     device: Device = None,
     as_json: AsJson = False,
 ) -> int:
-    """Write the embeddings of pictures to a NumPy file.
+    """Write embeddings to a NumPy file.
 
     It holds `embeddings` (float32 [N, D], rows of unit length), `names` [N], `model` and `fingerprint`:
     embeddings with equal fingerprints compare.
@@ -137,7 +137,10 @@ def embed(
 def read_labels(text: str) -> list[str]:
     """From `a,b,c`, or from the lines of the file in `@FILE`."""
     if text.startswith("@"):
-        lines = Path(text[1:]).read_text(encoding="utf-8").splitlines()
+        try:
+            lines = Path(text[1:]).read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{text[1:]}: expected UTF-8 text, got {error}") from error
         return [line.strip() for line in lines if line.strip()]
     names = [name.strip() for name in text.split(",")]
     if "" in names:

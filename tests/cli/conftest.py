@@ -1,0 +1,82 @@
+"""A model folder on the disk, and a way to run commands."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from multimodal.cli import main
+from multimodal.models import CaptionerConfig, DualEncoderConfig
+from multimodal.zoo import save_folder
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def line(self) -> str:
+        """The one line on stderr."""
+        lines = self.err.splitlines()
+        assert len(lines) == 1, self.err
+        return lines[0]
+
+
+@pytest.fixture
+def run(capsys) -> Callable[..., Done]:
+    """run("classify", path, ...): the real command, in this process."""
+
+    def run(*arguments: Any) -> Done:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return Done(code, *capsys.readouterr())
+
+    return run
+
+
+def write_model(model, folder: Path, card: dict[str, Any]) -> Path:
+    network = model.network
+    dual = getattr(network, "dual", network)
+    towers = (dual.image_encoder.config, dual.text_encoder.config, model.embed_dim)
+    captions = "caption" in model.can
+    config = (
+        CaptionerConfig(*towers, decoder=network.decoder.config) if captions else DualEncoderConfig(*towers)
+    )
+    save_folder(folder, model.name, network, config, model.transform, model.tokenizer, card)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def folder(make_model, tmp_path_factory) -> Path:
+    """A model that captions."""
+    card = {"about": "Random & tiny.", "figures": {"shapes/zero_shot_top1": 0.125, "shapes/ECE": 0.3}}
+    return write_model(make_model(), tmp_path_factory.mktemp("model") / "tiny", card)
+
+
+@pytest.fixture(scope="session")
+def other_folder(make_model, tmp_path_factory) -> Path:
+    """Another one, without a decoder."""
+    model = make_model(seed=7, decoder=False, name="other")
+    return write_model(model, tmp_path_factory.mktemp("model") / "other", {"about": "x"})
+
+
+@pytest.fixture
+def spoiled(folder, tmp_path) -> Path:
+    """A copy of the model, to spoil."""
+    return shutil.copytree(folder, tmp_path / "spoiled")
+
+
+@pytest.fixture
+def bad(photos) -> Path:
+    """A broken picture among the others."""
+    path = photos / "bad.jpg"
+    path.write_bytes(b"\xff\xd8 nothing of a picture")
+    return path

@@ -1,0 +1,218 @@
+"""Commands as a whole: what they print, where, and with which exit code."""
+
+import re
+import subprocess
+import sys
+import warnings
+from importlib.metadata import version
+
+import numpy as np
+import pytest
+
+import multimodal
+from multimodal.cli import COMMANDS, main
+
+NAMES = [command.__name__ for command in COMMANDS]
+
+
+def test_the_public_list():
+    assert all(hasattr(multimodal, name) for name in multimodal.__all__)
+    assert {"load", "models", "Index", "Model", "Classification", "Caption", "Hit"} <= set(multimodal.__all__)
+    assert callable(multimodal.models)  # the function, although a room has this name too
+    assert version("multimodal") == multimodal.__version__
+
+
+def test_alone_it_lists_the_commands(run):
+    done = run()
+    assert done.code == 0
+    assert done.err == ""
+    assert [line.split()[0] for line in done.out.split("Commands:\n")[1].splitlines()] == NAMES
+    assert run("--version").out == f"multimodal {multimodal.__version__}\n"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_has_examples(run, name):
+    done = run(name, "--help")
+    assert done.code == 0
+    examples = done.out.split("Examples:\n")[1].split("\n\n")[0].splitlines()
+    assert any(line.startswith(f"    multimodal {name}") for line in examples)
+    assert "\n  --json" in done.out
+    assert ("\n  --model" in done.out) == (name not in ("shapes", "train", "models"))
+    assert ("\n  --device" in done.out) == (name not in ("shapes", "models"))
+
+
+def test_classify(run, folder, photos):
+    picture = photos / "0.png"
+    done = run("classify", picture, "--labels", "cat, dog,fox", "--model", folder)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(f"{picture}: ")
+    [result] = run("classify", picture, "--labels", "cat, dog,fox", "--model", folder, "--json").json[
+        "results"
+    ]
+    assert result["image"] == str(picture)
+    assert set(result["scores"]) == {"cat", "dog", "fox"}
+    assert sum(result["scores"].values()) == pytest.approx(1)
+    assert result["label"] == next(iter(result["scores"]))
+    expected = multimodal.load(folder, device="cpu").classify(picture, ["cat", "dog", "fox"])
+    assert result == expected.to_dict()
+
+
+def test_classify_of_a_folder_with_the_best_two(run, folder, photos):
+    done = run("classify", photos, "--labels", "cat,dog,fox", "-k", 2, "--model", folder, "--json")
+    assert [len(result["scores"]) for result in done.json["results"]] == [2] * 6
+    assert done.json["rejected"] == []
+
+
+def test_labels_from_a_file_and_templates(run, folder, photos, tmp_path):
+    (tmp_path / "labels.txt").write_text("cat\n\n big dog \n")
+    labels = ("--labels", f"@{tmp_path / 'labels.txt'}", "--model", folder, "--json")
+    plain = run("classify", photos / "0.png", *labels).json["results"][0]["scores"]
+    shouted = run("classify", photos / "0.png", *labels, "--templates", "{}!", "--templates", "LOOK, {}")
+    assert set(plain) == set(shouted.json["results"][0]["scores"]) == {"cat", "big dog"}
+    assert plain != shouted.json["results"][0]["scores"]
+
+
+def test_caption(run, folder, photos):
+    done = run("caption", photos / "0.png", photos / "1.png", "--max-tokens", 4, "--model", folder)
+    assert (done.code, done.err) == (0, "")
+    model = multimodal.load(folder, device="cpu")
+    expected = model.caption([photos / "0.png", photos / "1.png"], max_new_tokens=4)
+    assert [line.rstrip() for line in done.out.split("\n")] == [*(str(c).rstrip() for c in expected), ""]
+    beams = run("caption", photos / "0.png", "--beams", 3, "--model", folder, "--json")
+    assert beams.json["results"] == [model.caption(photos / "0.png", num_beams=3).to_dict()]
+
+
+def test_embed(run, folder, photos, tmp_path):
+    out = tmp_path / "new" / "x.npz"
+    done = run("embed", photos, "--out", out, "--model", folder, "--json")
+    assert done.code == 0
+    assert (done.json["embedded"], done.json["dim"]) == (6, 16)
+    model = multimodal.load(folder, device="cpu")
+    with np.load(out) as held:  # nothing in it is pickled
+        assert np.array_equal(held["embeddings"], model.embed_images(photos).numpy())
+        assert held["names"].tolist() == [
+            str(photos / name)
+            for name in ("0.png", "1.png", "2.png", "3.png", "sub folder/4.png", "sub folder/5.png")
+        ]
+        assert str(held["fingerprint"]) == model.fingerprint == done.json["fingerprint"]
+
+
+def test_index_and_search(run, folder, photos, draw, tmp_path):
+    database = tmp_path / "photos.db"
+    first = run("index", photos, "--out", database, "--model", folder)
+    assert (first.code, first.err) == (0, "")
+    assert "6 pictures (6 embedded, 0 known, 0 dropped, 0 left out)" in first.out
+    draw(photos / "new.png", 99)
+    (photos / "0.png").unlink()
+    again = run("index", photos, "--out", database, "--model", folder, "--json").json
+    assert {key: again[key] for key in ("pictures", "embedded", "known", "dropped")} == {
+        "pictures": 6,
+        "embedded": 1,
+        "known": 5,
+        "dropped": 1,
+    }
+    found = run("search", database, "a cat", "-k", 3, "--model", folder, "--json").json["results"]
+    with multimodal.Index.open(database, multimodal.load(folder, device="cpu")) as index:
+        assert found == index.search("a cat", 3).to_dict()["results"]
+    by_picture = run("search", database, photos / "new.png", "--image", "-k", 1, "--model", folder)
+    assert by_picture.out == f"1.000  {photos / 'new.png'}\n"
+
+
+def test_search_with_another_model_names_both(run, folder, other_folder, photos, tmp_path):
+    run("index", photos, "--out", tmp_path / "x.db", "--model", folder)
+    done = run("search", tmp_path / "x.db", "a cat", "--model", other_folder)
+    assert done.code == 2
+    assert "tiny" in done.line
+    assert "other" in done.line
+
+
+def test_shapes_and_train(run, photos, tmp_path):
+    done = run("shapes", "--out", tmp_path / "shapes", "--train", 24, "--val", 8, "--json")
+    assert (done.json["train"], done.json["val"]) == (24, 8)
+    (tmp_path / "run.toml").write_text(RUN)
+    command = ("train", tmp_path / "run.toml", "--out", tmp_path / "out", "--data", tmp_path / "shapes")
+    done = run(*command, "--device", "cpu", "--json")
+    assert done.code == 0
+    assert done.json["training"]["steps"] == 2
+    assert "shapes/zero_shot_top1" in done.json["figures"]
+    assert (tmp_path / "out" / "metrics.jsonl").stat().st_size
+    again = run(*command, "--device", "cpu")
+    assert again.code == 2
+    assert "resume" in again.line
+    resumed = run(*command, "--device", "cpu", "--resume")
+    assert resumed.code == 0
+    assert resumed.out.splitlines()[-1].endswith(f"--model {tmp_path / 'out'}")
+    used = run("classify", photos / "0.png", "--labels", "red,blue", "--model", tmp_path / "out", "--json")
+    assert used.json["results"][0]["label"] in ("red", "blue")
+
+
+RUN = """
+name = "tiny"
+steps = 2
+batch_size = 8
+log_every = 1
+workers = 0
+tokenizer = { vocab_size = 300, context_length = 32 }
+[model]
+embed_dim = 16
+image = { name = "vit_tiny_patch16_224", image_size = 32, patch_size = 16, width = 32, layers = 1, heads = 2 }
+text = { width = 32, layers = 1, heads = 2 }
+[[data]]
+path = "train"
+flip = false
+[[validation]]
+name = "shapes"
+path = "val"
+tasks = ["classify", "search"]
+"""
+
+
+def test_models_lists_what_load_knows(run):
+    listed = run("models", "--json").json
+    assert [entry["name"] for entry in listed] == [entry.name for entry in multimodal.models()]
+    assert set(listed[0]["can"]) == {"classify", "search", "caption"}
+    assert listed[0]["name"] in run("models").out
+
+
+def test_warnings_are_lines(run, folder, photos, tmp_path):
+    run("index", photos, "--out", tmp_path / "x.db", "--model", folder)
+    before = warnings.showwarning, list(warnings.filters)
+    done = run("search", tmp_path / "x.db", "word " * 100, "--model", folder)
+    assert done.code == 0
+    assert done.line.startswith("multimodal: 1 of 1 texts")
+    assert (warnings.showwarning, list(warnings.filters)) == before
+
+
+def test_on_a_terminal_there_are_tables(run, folder, photos, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes it for a terminal
+    for width in ("30", "100"):
+        monkeypatch.setenv("COLUMNS", width)
+        done = run("classify", photos, "--labels", "cat,dog", "--model", folder)
+        assert "━" in done.out or "█" in done.out
+        assert max(len(line) for line in plain(done.out).splitlines()) <= int(width)
+        assert "0.png" in plain(run("caption", photos, "--model", folder).out).replace("\n", "")
+
+
+def plain(text: str) -> str:
+    """Without terminal codes."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def test_a_closed_pipe_is_no_error():
+    """As in `multimodal models | true`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "multimodal.cli", "models", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    err = process.stderr.read()
+    assert (process.wait(timeout=120), err) == (1, b"")
+    process.stderr.close()
+
+
+def test_an_unexpected_error_keeps_its_traceback():
+    with pytest.raises(TypeError):
+        main([5])  # type: ignore[list-item]

@@ -14,7 +14,7 @@ CHUNK = 32  # images per task of the thread pool
 
 
 def load_images(source: Source, size: int, progress: bool = True, threads: int | None = None) -> Tensor:
-    """Decode all images of `source`: uint8 [N, 3, size, size], shortest side resized to `size`, centre crop.
+    """Decode all images of `source`: uint8 [N, 3, size, size], the square in the middle, resized.
 
     Samples whose image cannot be decoded move to `source.rejected`, so row i always belongs to `source[i]`.
     """
@@ -58,11 +58,10 @@ def _pixels(image: object, size: int) -> Tensor:
     from PIL import Image
 
     picture = open_image(image)
-    scale = size / min(picture.size)
-    width, height = (max(size, round(side * scale)) for side in picture.size)
-    if (width, height) != picture.size:
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
-    left, top = (width - size) // 2, (height - size) // 2
-    if (width, height) != (size, size):
-        picture = picture.crop((left, top, left + size, top + size))
+    if picture.size != (size, size):  # the square in the middle first: a thin picture resized whole is huge
+        width, height = picture.size
+        side = min(width, height)
+        left, top = (width - side) / 2, (height - side) / 2
+        box = (left, top, left + side, top + side)
+        picture = picture.resize((size, size), Image.Resampling.BICUBIC, box, reducing_gap=3.0)
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # [H, W, 3] -> [3, H, W]

@@ -4,7 +4,16 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from multimodal.datasets.sample import IMAGE_SUFFIXES, Entry, Source, check_templates, label_captions
+from multimodal.datasets.sample import (
+    IMAGE_SUFFIXES,
+    Entry,
+    SampleError,
+    Source,
+    check_templates,
+    label_captions,
+    printable,
+    storable,
+)
 from multimodal.outputs import Rejected
 
 TEMPLATES = ("a photo of a {}",)
@@ -25,12 +34,15 @@ def read_folder(path: str | Path, templates: Sequence[str] | None = None) -> Sou
         if item.name.startswith("."):
             continue
         if not item.is_dir():
-            rejected.append(Rejected(item.name, "not in a class folder"))
+            rejected.append(Rejected(printable(item.name), "not in a class folder"))
             continue
-        label = " ".join(item.name.replace("_", " ").replace("-", " ").split())
+        try:
+            label = storable(item.name.replace("_", " ").replace("-", " "))
+        except SampleError:
+            label = ""
         captions = label_captions(label, templates) if label else ()
         for file in _files(item):
-            name = str(file.relative_to(path))
+            name = printable(str(file.relative_to(path)))
             if not captions:
                 rejected.append(Rejected(name, "its folder's name gives no label"))
             elif file.suffix.lower() in IMAGE_SUFFIXES:

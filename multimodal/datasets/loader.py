@@ -1,19 +1,26 @@
 """Batches made ahead of the training loop by background processes."""
 
 import signal
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from multimodal.preprocess.quiet import quiet
+
 T = TypeVar("T")
+START = "fork" if sys.platform == "linux" else None  # None: as the platform does
 
 
-def made_ahead(make: Callable[..., T], arguments: Iterable[tuple[Any, ...]], workers: int) -> Iterator[T]:
+def made_ahead(
+    make: Callable[..., T], arguments: Iterable[tuple[Any, ...]], workers: int, start: str | None = START
+) -> Generator[T, None, None]:
     """`make(*a)` for each `a` of `arguments`, in order, by `workers` processes (0: here, when asked for).
 
-    Processes are forked where the platform forks, and share what `make` holds. They end with the iterator.
+    Forked processes share all that `make` holds; others ("spawn") share its tensors and copy the rest. They
+    begin at once and end with the iterator: exhausted, closed or dropped. What `make` raises is raised here.
     """
     if workers < 0:
         raise ValueError(f"workers: expected 0 or more, got {workers}")
@@ -26,8 +33,16 @@ def made_ahead(make: Callable[..., T], arguments: Iterable[tuple[Any, ...]], wor
         num_workers=workers,
         collate_fn=_unchanged,
         worker_init_fn=_start_worker,
+        multiprocessing_context=start,
+        generator=torch.Generator(),  # a loader draws a seed: not from the global generator
     )
-    return iter(loader)
+    with quiet():  # Python 3.12 warns of forks beside threads; these workers start none and wait for none
+        return _closable(iter(loader))
+
+
+def _closable(items: Iterator[T]) -> Generator[T, None, None]:
+    """A generator can be closed; the loader's iterator ends its workers when the generator lets go of it."""
+    yield from items
 
 
 class _Calls(Dataset[T], Generic[T]):

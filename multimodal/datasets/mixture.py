@@ -5,7 +5,7 @@ that each take their rows of it see together what one process would see.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -44,12 +44,18 @@ class DataConfig:
             raise ValueError(f"weight of {self.path}: expected a number above 0, got {self.weight}")
         if not 0 <= self.label_rate <= 1:
             raise ValueError(f"label_rate of {self.path}: expected 0 to 1, got {self.label_rate}")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit of {self.path}: expected at least 1, got {self.limit}")
         if self.templates is not None:
             check_templates(self.templates)
         if self.label_rate > 0 and not self.templates:
             raise ValueError(
                 f"label_rate of {self.path} is {self.label_rate}: expected templates as well, got none"
             )
+        try:
+            _ = self.augment
+        except ValueError as error:
+            raise ValueError(f"augmentation of {self.path}: {error}") from None
 
     @property
     def augment(self) -> Augment:
@@ -258,10 +264,11 @@ class Mixture:
         stop_step: int | None = None,
         workers: int = 1,
         image_size: Callable[[int], int] | int | None = None,
-    ) -> Iterator[Batch]:
+    ) -> Generator[Batch, None, None]:
         """`batch(step)` for each step from `start_step`, made ahead by background processes, in order.
 
-        `image_size` may be a function of the step. The workers end when the iterator is closed or dropped.
+        `image_size` may be a function of the step. The workers end with the iterator: exhausted, closed or
+        dropped.
         """
 
         def steps() -> Iterator[tuple[int, int | None]]:

@@ -128,7 +128,7 @@ def captions_of(record: dict[str, Any]) -> tuple[str, ...]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise SampleError(f"{key} must be a string or a list of strings")
-    return tuple(text for text in map(_storable, texts) if text)
+    return tuple(text for text in map(storable, texts) if text)
 
 
 def label_of(record: dict[str, Any]) -> str | None:
@@ -138,7 +138,7 @@ def label_of(record: dict[str, Any]) -> str | None:
         return None
     if isinstance(label, bool) or not isinstance(label, str | int):
         raise SampleError(f"label must be a string, got {type(label).__name__}")
-    return _storable(str(label)) or None
+    return storable(str(label)) or None
 
 
 def make_entry(
@@ -157,8 +157,13 @@ def make_entry(
     return Entry(name, image, captions, label)
 
 
-def _storable(text: str) -> str:
-    """`text` cleaned; SampleError for lone surrogates, which no tokenizer and no file can take."""
+def printable(name: str) -> str:
+    """A name from a file as text that can be printed anywhere: bytes and control characters are escaped."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in name)
+
+
+def storable(text: str) -> str:
+    """A text of a sample, cleaned; SampleError for lone surrogates, which no tokenizer and no file can take."""
     try:
         text.encode()
     except UnicodeEncodeError:

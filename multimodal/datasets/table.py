@@ -14,6 +14,7 @@ from multimodal.datasets.sample import (
     label_of,
     make_entry,
     parse_record,
+    printable,
 )
 from multimodal.outputs import Rejected
 
@@ -53,8 +54,8 @@ def read_table(path: str | Path, templates: Sequence[str] | None = None) -> Sour
         try:
             file = path.parent / image
             if not file.is_file():
-                raise SampleError(f"there is no file {image}")
-            entries.append(make_entry(image, file, tuple(texts), label, templates))
+                raise SampleError(f"there is no file {printable(image)}")
+            entries.append(make_entry(printable(image), file, tuple(texts), label, templates))
         except (SampleError, OSError) as error:
             rejected.append(Rejected(first, str(error)))
     return Source(path, entries, rejected)
@@ -89,7 +90,7 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any] | SampleError]
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any] | SampleError]]:
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(file)
+        reader = csv.reader(file, strict=True)  # or an open quote swallows all rows after it
         try:
             header = [column.strip().lower() for column in next(reader, [])]
         except csv.Error as error:
@@ -100,11 +101,13 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any] | SampleError]]:
                 f"got {', '.join(header)[:200]!r}"
             )
         while True:
-            name = f"{path.name}:{reader.line_num + 1}"
+            line = reader.line_num + 1
+            name = f"{path.name}:{line}"
             try:
                 row = next(reader, None)
             except csv.Error as error:
-                yield name, SampleError(f"it cannot be read as csv: {error}")
+                until = f" up to line {reader.line_num}" if reader.line_num > line else ""
+                yield name, SampleError(f"it cannot be read as csv{until}: {error}")
                 continue
             if row is None:
                 return

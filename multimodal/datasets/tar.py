@@ -22,6 +22,7 @@ from multimodal.datasets.sample import (
     label_of,
     make_entry,
     parse_record,
+    printable,
 )
 from multimodal.outputs import Rejected
 from multimodal.preprocess import clean_caption
@@ -204,7 +205,7 @@ def walk(shard: Shard) -> Iterator[Member | Rejected]:
             if problem is not None:
                 yield Rejected(_named(shard, name), problem)
             elif header.isreg():
-                yield Member(_printable(name), data)
+                yield Member(printable(name), data)
             long_name, pax = None, {}
     if not ended and not lost and shard.error is None:
         yield Rejected(shard.path.name, "it has no end mark: it was cut off, samples may be missing")
@@ -216,7 +217,7 @@ def _problem(header: tarfile.TarInfo, name: str, pax: dict[str, str]) -> str | N
         return f"a link to {header.linkname!r}, not a file"
     if header.isdir():
         return None
-    if header.issparse() or any(key.startswith("GNU.sparse") for key in pax):
+    if header.type == tarfile.GNUTYPE_SPARSE or any(key.startswith("GNU.sparse") for key in pax):
         return "a sparse file, which is not read"
     if not header.isreg():
         return f"not a file (tar type {header.type!r})"
@@ -264,12 +265,7 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _named(shard: Shard, name: str) -> str:
-    return f"{shard.path.name}/{_printable(name)}"
-
-
-def _printable(name: str) -> str:
-    """A name from a file as text that can be printed anywhere: bytes and control characters are escaped."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in name)
+    return f"{shard.path.name}/{printable(name)}"
 
 
 def _pax(data: bytes) -> dict[str, str]:

@@ -58,7 +58,13 @@ class ImageEncoder(nn.Module):
         if not timm.is_model(config.name):
             raise ValueError(f"image encoder: expected the name of a timm ViT, got {config.name!r}")
         self.config = config
-        self.vit = timm.create_model(config.name, pretrained=False, num_classes=0, **config.timm_arguments())
+        arguments = config.timm_arguments()
+        try:
+            self.vit = timm.create_model(config.name, pretrained=False, num_classes=0, **arguments)
+        except TypeError as error:  # an argument that this family does not know
+            raise ValueError(
+                f"image encoder: expected a timm ViT, got {config.name!r}, which refuses {arguments}: {error}"
+            ) from None
         if not isinstance(self.vit, VisionTransformer):
             raise ValueError(
                 f"image encoder: expected a timm VisionTransformer, got a {type(self.vit).__name__} "

@@ -1,0 +1,54 @@
+import pytest
+import torch
+
+from multimodal.layers import ConvStem
+
+
+def make(size=32, patch=8, channels=(8, 16), depths=(1, 2), width=12) -> ConvStem:
+    torch.manual_seed(0)
+    return ConvStem(size, patch, 3, width, channels, depths, flatten=True, bias=False)
+
+
+@pytest.mark.parametrize(
+    ("size", "patch", "channels", "depths"),
+    [(32, 8, (8, 16), (1, 2)), (64, 16, (4, 6, 8), (0, 0, 1)), (12, 4, (5,), (0,)), (6, 2, (), ())],
+)
+def test_one_vector_per_patch(size, patch, channels, depths):
+    stem = make(size, patch, channels, depths)
+    side = size // patch
+    assert stem(torch.randn(2, 3, size, size)).shape == (2, side * side, 12)
+    assert (stem.patch_size, stem.grid_size, stem.num_patches) == ((patch, patch), (side, side), side**2)
+
+
+def test_patches_are_in_reading_order():
+    stem = make(64, 8)
+    images = torch.zeros(1, 3, 64, 64)
+    plain = stem(images)
+    images[:, :, 4, 60] = 10.0  # in the patch of row 0, column 7
+    with torch.no_grad():
+        changed = (stem(images) - plain).norm(dim=-1)[0]
+    assert int(changed.argmax()) == 7
+
+
+def test_an_image_is_the_same_alone_and_in_a_batch():
+    stem = make()
+    images = torch.randn(5, 3, 32, 32)
+    torch.testing.assert_close(stem(images)[2:3], stem(images[2:3]), atol=1e-5, rtol=1e-5)
+
+
+def test_residual_blocks_start_as_the_identity():
+    with_blocks, without = make(depths=(2, 3)), make(depths=(0, 0))
+    convs = [m for m in with_blocks.layers if not hasattr(m, "conv1")]
+    for theirs, ours in zip(without.layers, convs, strict=True):
+        theirs.load_state_dict(ours.state_dict())
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(with_blocks(images), without(images))
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match=r"expected patch_size = 2 \*\* .* got patch_size 16"):
+        make(patch=16)
+    with pytest.raises(ValueError, match="as many depths as channels"):
+        make(depths=(1,))
+    with pytest.raises(ValueError, match="expected a multiple of patch_size 8, got 36"):
+        make(size=36)

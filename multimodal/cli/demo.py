@@ -30,7 +30,7 @@ PHOTOS = (
     *("hubble_deep_field.jpg", "coins.png", "moon.png", "brick.png", "grass.png", "gravel.png"),
 )
 LABELS = (
-    *("cat", "dog", "horse", "bird", "astronaut", "man with a camera", "child", "crowd of people"),
+    *("cat", "dog", "horse", "bird", "astronaut", "photographer", "child", "crowd of people"),
     *("cup of coffee", "pizza", "motorcycle", "bicycle", "car", "rocket", "airplane", "ship"),
     *("coins", "stars", "moon", "brick wall", "grass", "gravel", "beach", "forest"),
 )
@@ -62,9 +62,9 @@ TELLING = {  # the figures that go on the page, where the card has them
     "CIDEr": "captions, CIDEr",
 }
 MEANING = (
-    "Class right: share of pictures whose class the model names first, of all classes of the set. Found among "
-    "10: share of sentences whose picture is one of the first ten found. CIDEr: how much captions are like "
-    "those that people wrote."
+    "The figures. Class right: share of pictures whose class the model names first, of all classes of the "
+    "set. Found among 10: share of sentences whose picture is one of the first ten found. CIDEr: how much "
+    "captions are like those that people wrote."
 )
 
 
@@ -166,7 +166,8 @@ def look(
     scores = model.similarity(sources, queries).T  # [queries, photos]
     searches = [Search(query, best(row, photos)) for query, row in zip(queries, scores, strict=True)]
     seconds = time.perf_counter() - start
-    footer = f"Made by multimodal {console.version()} with {model!r} in {seconds:.1f} s, of {len(photos)} pictures."
+    made = f"Made by multimodal {console.version()} with {model!r} in {seconds:.1f} s, of {len(photos)} pictures."
+    footer = [MEANING, made] if has_figures(model) else [made]
     return Demo(model.name, facts(model), notes(model), labels, photos, searches, footer), classes.rejected
 
 
@@ -187,7 +188,7 @@ def facts(model: Model) -> dict[str, str]:
     for key, value in figures(model).items():
         dataset, _, measure = key.rpartition("/")
         if measure in TELLING:
-            found[f"{dataset}: {TELLING[measure]}"] = shown_figure(key, value)
+            found[f"{dataset} · {TELLING[measure]}"] = shown_figure(key, value)
     return found
 
 
@@ -197,11 +198,15 @@ def figures(model: Model) -> dict[str, float]:
     return on_card if isinstance(on_card, dict) else {}
 
 
+def has_figures(model: Model) -> bool:
+    return any(key.rpartition("/")[2] in TELLING for key in figures(model))
+
+
 def notes(model: Model) -> list[str]:
     """What the card says of the model, and how to take its answers."""
     said = [model.card[key] for key in ("about", "limits") if isinstance(model.card.get(key), str)]
-    if any(key.rpartition("/")[2] in TELLING for key in figures(model)):
-        said.append(f"The figures were measured on pictures that it was not trained on. {MEANING}")
+    if has_figures(model):
+        said.append("The figures were measured on pictures that it was not trained on.")
     return [*said, "Its answers below are shown as they came: none was picked or corrected. Some are wrong."]
 
 

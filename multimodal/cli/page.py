@@ -19,7 +19,8 @@ h1 { font-size: clamp(30px, 5vw, 44px); line-height: 1.1; letter-spacing: -.025e
 h2 { font-size: 22px; letter-spacing: -.01em; margin: 56px 0 2px; }
 p { margin: 0; } .lead { font-size: 18px; max-width: 44em; } .soft { color: var(--soft); }
 .note { max-width: 48em; margin-bottom: 20px; color: var(--soft); }
-.facts { display: flex; flex-wrap: wrap; gap: 10px; margin: 24px 0 14px; padding: 0; }
+.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(165px, 1fr)); gap: 10px;
+  margin: 24px 0 14px; padding: 0; }
 .facts div { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 9px 15px; }
 .facts dt { color: var(--soft); font-size: 13px; } .facts dd { margin: 0; font-weight: 600; }
 .grid { display: grid; gap: 18px; }
@@ -35,16 +36,16 @@ p { margin: 0; } .lead { font-size: 18px; max-width: 44em; } .soft { color: var(
 .hits figure:first-child figcaption { color: var(--best); font-weight: 600; }
 .photo > img { width: 100%; aspect-ratio: 4 / 3; object-fit: cover; object-position: 50% 25%;
   display: block; background: var(--track); }
-.photo > div { padding: 14px 16px 16px; }
+.photo { display: flex; flex-direction: column; }
+.photo > div { flex: 1; display: flex; flex-direction: column; padding: 14px 16px 16px; }
 .caption { font-size: 17px; line-height: 1.35; margin-bottom: 12px; overflow-wrap: anywhere; }
-.scores { display: grid; grid-template-columns: 8.5em 1fr 2.6em; gap: 5px 8px; align-items: center;
-  font-size: 14px; color: var(--soft); }
-.scores span { overflow-wrap: anywhere; } .scores b { font-weight: 400; text-align: right;
-  font-variant-numeric: tabular-nums; }
-.scores i { display: block; height: 8px; border-radius: 4px; background: var(--track); overflow: hidden; }
-.scores u { display: block; height: 100%; border-radius: 4px; background: var(--bar); }
+.scores { display: grid; grid-template-columns: 1fr auto; gap: 3px 10px; margin-bottom: 14px; font-size: 14px;
+  line-height: 1.3; color: var(--soft); }
+.scores span { overflow-wrap: anywhere; } .scores b { font-weight: 400; font-variant-numeric: tabular-nums; }
+.scores i { grid-column: 1 / -1; height: 6px; border-radius: 3px; background: var(--track); margin-bottom: 4px; }
+.scores u { display: block; height: 100%; border-radius: 3px; background: var(--bar); }
 .scores .best { color: var(--ink); font-weight: 600; } .scores .best u { background: var(--best); }
-.name { font-size: 12px; color: var(--soft); margin-top: 12px; overflow-wrap: anywhere; }
+.name { font-size: 12px; color: var(--soft); margin-top: auto; overflow-wrap: anywhere; }
 code, pre { font: 14px/1.6 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 14px 18px;
   margin: 10px 0 0; overflow-x: auto; }
@@ -83,7 +84,7 @@ class Demo:
     labels: Sequence[str]
     photos: Sequence[Photo]
     searches: Sequence[Search]
-    footer: str
+    footer: Sequence[str]
 
 
 def page(demo: Demo) -> str:
@@ -128,7 +129,7 @@ cosine of the two embeddings.</p>
 multimodal classify photo.jpg --labels cat,dog,horse
 multimodal index FOLDER --out photos.db
 multimodal search photos.db "a dog on a beach"</pre>
-<footer>{text(demo.footer)}</footer>
+<footer>{"".join(f"<p>{text(line)}</p>" for line in demo.footer)}</footer>
 </main>
 </body>
 </html>
@@ -146,8 +147,8 @@ def search_card(search: Search) -> str:
 def photo_card(photo: Photo) -> str:
     caption = "" if photo.caption is None else f'<p class="caption">{text(photo.caption)}</p>'
     rows = "".join(
-        f'<span{best}>{text(label)}</span><i{best}><u style="width:{max(100 * score, 1):.1f}%"></u></i>'
-        f"<b{best}>{score:.0%}</b>"
+        f"<span{best}>{text(label)}</span><b{best}>{score:.0%}</b>"
+        f'<i{best}><u style="width:{max(100 * score, 1):.1f}%"></u></i>'
         for best, (label, score) in zip(
             [' class="best"', "", "", ""], photo.classification.scores.items(), strict=False
         )

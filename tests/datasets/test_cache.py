@@ -1,0 +1,63 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from multimodal.datasets import open_source, read_tar
+from multimodal.datasets.cache import load_images
+
+
+def png(array):
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def noise():
+    return lambda seed, *shape: np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_rows_belong_to_samples_and_unreadable_ones_are_named(shard, noise, threads):
+    members = []
+    for i in range(70):  # more than two tasks of the pool
+        picture = png(noise(i, 8, 8)) if i % 10 != 3 else b"\xff\xd8 no picture"
+        members += [(f"{i:02d}.png", picture), (f"{i:02d}.txt", f"picture {i}".encode())]
+    source = read_tar(shard(members))
+    images = load_images(source, 8, progress=False, threads=threads)
+    assert images.shape == (63, 3, 8, 8)
+    assert images.dtype == torch.uint8
+    for row, sample in zip(images, source, strict=True):
+        number = int(sample.name[-2:])
+        assert torch.equal(row.permute(1, 2, 0), torch.from_numpy(noise(number, 8, 8)))
+    assert [item.name[-2:] for item in source.rejected] == ["03", "13", "23", "33", "43", "53", "63"]
+    assert all("got a JPEG whose header is damaged" in item.reason for item in source.rejected)
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (16, 40), (41, 16), (9, 100)])
+def test_the_square_in_the_middle_resized(tmp_path, height, width):
+    y, x = np.mgrid[:height, :width]
+    pixels = np.stack([255 * x / width, 255 * y / height, 0 * x], -1).round().astype(np.uint8)  # two ramps
+    (tmp_path / "ramp").mkdir()
+    (tmp_path / "ramp/a.png").write_bytes(png(pixels))
+    [image] = load_images(open_source(tmp_path), 8, progress=False)
+    side = min(height, width)
+    middles = (np.arange(8) + 0.5) * side / 8 - 0.5  # of the eight pixels, in pixels of the square
+    across = 255 * (middles + (width - side) / 2) / width
+    down = 255 * (middles + (height - side) / 2) / height
+    expected = np.stack(np.broadcast_arrays(across, down[:, None], 0))
+    inner = slice(2, -2)  # at the border a bicubic filter has only one side
+    difference = np.abs(image.numpy() - expected)
+    assert difference[:, inner, inner].max() <= 1.5
+    assert difference.max() < 12
+
+
+def test_a_very_thin_picture_costs_no_memory(tmp_path):
+    (tmp_path / "line").mkdir()
+    Image.new("RGB", (30_000, 1), (200, 10, 10)).save(tmp_path / "line/a.png")
+    [image] = load_images(open_source(tmp_path), 64, progress=False)
+    assert image.shape == (3, 64, 64)
+    assert image[:, 5, 5].tolist() == [200, 10, 10]

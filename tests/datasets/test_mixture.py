@@ -1,0 +1,187 @@
+import json
+
+import pytest
+import torch
+
+from multimodal.datasets import DataConfig, Mixture
+
+LABELS = ["a {}", "one {}"]
+
+
+@pytest.fixture
+def root(tmp_path, tar_bytes, pairs, jpeg):
+    """many.tar: 20 pictures with two captions and a label; few: 4 class folders of one; named.tar: as `few`."""
+    (tmp_path / "many.tar").write_bytes(tar_bytes(pairs(20)))
+    for i, name in enumerate(("oak", "elm", "fir", "ash")):
+        (tmp_path / "few" / name).mkdir(parents=True)
+        (tmp_path / "few" / name / "0.jpg").write_bytes(jpeg(100 + i))
+    members = []
+    for i, name in enumerate(("oak", "elm", "oak", "elm")):
+        members += [(f"{i}.jpg", jpeg(200 + i)), (f"{i}.json", json.dumps({"label": name}).encode())]
+    (tmp_path / "named.tar").write_bytes(tar_bytes(members))
+    return tmp_path
+
+
+@pytest.fixture
+def mix(root, tokenizer):
+    """mix(*configs, batch_size=8, ...) -> Mixture of small pictures"""
+
+    def mix(*configs, **changes):
+        settings = {"image_size": 8, "cache_size": 8, "batch_size": 8, "progress": False} | changes
+        return Mixture(configs, root, tokenizer, **settings)
+
+    return mix
+
+
+PLAIN = {"scale": 1.0, "flip": False}
+MANY = DataConfig("many.tar", weight=3, **PLAIN)
+FEW = DataConfig("few", weight=1, templates=LABELS, captioning=False, **PLAIN)
+
+
+def texts(batch, tokenizer):
+    return [tokenizer.decode(row) for row in batch.tokens.tolist()]
+
+
+def test_pictures_captions_and_names_belong_together(mix, tokenizer, jpeg):
+    mixture = mix(MANY, FEW)
+    assert len(mixture) == 24
+    assert mixture.label_names == ["ash", "class 0", "class 1", "class 2", "elm", "fir", "oak"]
+    seen = set()
+    for step in range(40):
+        batch = mixture.batch(step)
+        assert batch.images.shape == (8, 3, 8, 8)
+        assert batch.images.dtype == torch.uint8
+        assert sum(name.startswith("few/") for name in batch.names) == 2  # 8 rows, 3 to 1
+        for row, (name, text) in enumerate(zip(batch.names, texts(batch, tokenizer), strict=True)):
+            seen.add((name, text))
+            label = mixture.label_names[batch.labels[row]]
+            if name.startswith("few/"):
+                assert text in {f"a {label}", f"one {label}"}
+                assert name == f"few/{label}/0.jpg"
+                assert not batch.captioning[row]
+            else:
+                number = int(name[-3:])
+                assert text in {f"picture {number}", f"the picture called {number}"}
+                assert label == f"class {number % 3}"
+                assert batch.captioning[row]
+                first = mixture.parts[0].images[number, :, 0, 0]
+                assert (batch.images[row].int() - first[:, None, None].int()).abs().max() <= 2
+    assert len(seen) == 2 * 24  # every caption of every picture came up
+
+
+def test_each_epoch_has_each_picture_once(mix):
+    names = [name for step in range(30) for name in mix(MANY, batch_size=4).batch(step).names]
+    for epoch in range(6):
+        assert len(set(names[20 * epoch : 20 * epoch + 20])) == 20
+    assert names[:20] != names[20:40]
+
+
+def test_a_step_depends_on_the_seed_and_the_step_alone(mix):
+    noisy = DataConfig("many.tar", weight=3, scale=0.3, color=0.5, erase=0.5, rotate=True)
+    forward = [mix(noisy, FEW).batch(step) for step in range(6)]
+    again = mix(noisy, FEW)
+    for step in (5, 0, 3, 3, 1):
+        assert same(again.batch(step), forward[step])
+    assert not same(mix(noisy, FEW, seed=1).batch(0), forward[0])
+    for workers in (0, 2):
+        ahead = list(mix(noisy, FEW).batches(2, 6, workers=workers))
+        assert len(ahead) == 4
+        assert all(same(batch, expected) for batch, expected in zip(ahead, forward[2:], strict=True))
+
+
+def same(a, b):
+    return a.names == b.names and all(torch.equal(x, y) for x, y in zip(a[:-1], b[:-1], strict=True))
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_ranks_see_together_what_one_process_sees(mix, world_size):
+    whole = mix(MANY, FEW)
+    ranks = [mix(MANY, FEW, rank=rank, world_size=world_size) for rank in range(world_size)]
+    for step in range(8):
+        parts = [mixture.batch(step) for mixture in ranks]
+        together = [torch.cat(fields) for fields in list(zip(*parts, strict=True))[:-1]]
+        batch = whole.batch(step)
+        assert all(torch.equal(x, y) for x, y in zip(together, batch[:-1], strict=True))
+        assert [name for part in parts for name in part.names] == batch.names
+
+
+def test_captions_of_one_picture_and_equal_texts_are_positives(mix, tokenizer):
+    """Rows are positives when picture, text or a label that is all the text says are the same, by hand."""
+    named = DataConfig("named.tar", templates=LABELS, **PLAIN)
+    mixture = mix(MANY, named, batch_size=32)
+    kinds = set()
+    for step in range(8):
+        batch = mixture.batch(step)
+        said = texts(batch, tokenizer)
+        for a in range(32):
+            for b in range(a):
+                label_only = [batch.names[row].startswith("named.tar") for row in (a, b)]
+                same_label = batch.labels[a] == batch.labels[b]
+                reasons = {
+                    "picture": batch.names[a] == batch.names[b],
+                    "text": said[a] == said[b],
+                    "label": all(label_only) and bool(same_label),
+                }
+                kinds |= {reason for reason, holds in reasons.items() if holds}
+                assert (batch.groups[a] == batch.groups[b]) == any(reasons.values())
+    assert kinds == {"picture", "text", "label"}
+
+
+def test_templates_take_the_place_of_captions_at_their_rate(mix, tokenizer):
+    sometimes = DataConfig("many.tar", templates=LABELS, label_rate=0.25, **PLAIN)
+    mixture = mix(sometimes, batch_size=20)
+    templated = total = 0
+    for step in range(100):
+        batch = mixture.batch(step)
+        for row, text in enumerate(texts(batch, tokenizer)):
+            drawn = "class" in text
+            assert drawn == (not batch.captioning[row])  # the decoder never learns from templates
+            templated += drawn
+            total += 1
+    assert 0.25 - 0.04 < templated / total < 0.25 + 0.04  # four standard deviations: 0.039
+
+
+def test_sizes_may_change_by_the_step_and_limits_thin(mix):
+    mixture = mix(DataConfig("many.tar", limit=5, **PLAIN))
+    assert [name[-3:] for name in mixture.parts[0].names] == ["000", "004", "008", "012", "016"]
+    sizes = [batch.images.shape[-1] for batch in mixture.batches(0, 4, 0, lambda step: 4 if step < 2 else 8)]
+    assert sizes == [4, 4, 8, 8]
+    assert mixture.batch(0, 6).images.shape[-1] == 6
+
+
+def test_what_cannot_be_used_is_counted_and_named(mix, root, tar_bytes, pairs):
+    (root / "bad.tar").write_bytes(tar_bytes([*pairs(3), ("x.jpg", b"no"), ("x.txt", b"a picture")]))
+    mixture = mix(DataConfig("bad.tar"), FEW)
+    assert len(mixture) == 7
+    assert [item.name for item in mixture.rejected] == ["bad.tar/bad.tar/x"]
+    assert "3 samples" in mixture.summary().splitlines()[0]
+    assert "bad.tar/x" in mixture.summary()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda mix: mix(), "at least one data source, got none"),
+        (lambda mix: mix(MANY, batch_size=0), "batch_size: expected at least 1, got 0"),
+        (lambda mix: mix(MANY, rank=2, world_size=2), "rank 2, world_size 2, batch_size 8"),
+        (lambda mix: mix(MANY, world_size=3), "rank 0, world_size 3, batch_size 8"),
+        (lambda mix: mix(MANY, max_cache_bytes=1000), "20 images at 8 x 8 take 0.0 GB"),
+        (lambda mix: mix(MANY).batch(-1), "step: expected 0 or more, got -1"),
+        (lambda mix: DataConfig("a", weight=0), "weight of a: expected a number above 0, got 0"),
+        (lambda mix: DataConfig("a", label_rate=1.5), "label_rate of a: expected 0 to 1, got 1.5"),
+        (lambda mix: DataConfig("a", label_rate=0.5), "expected templates as well, got none"),
+        (lambda mix: DataConfig("a", limit=0), "limit of a: expected at least 1, got 0"),
+        (lambda mix: DataConfig("a", scale=2.0), "augmentation of a: scale: expected 0.001 to 1, got 2.0"),
+    ],
+)
+def test_mistakes_are_named(mix, make, message):
+    with pytest.raises(ValueError, match=message):
+        make(mix)
+
+
+def test_a_mixture_without_a_tokenizer_waits_for_one(root, tokenizer):
+    mixture = Mixture([MANY], root, image_size=8, cache_size=8, batch_size=4, progress=False)
+    with pytest.raises(ValueError, match="no tokenizer"):
+        mixture.batch(0)
+    mixture.use_tokenizer(tokenizer)
+    assert mixture.batch(0).tokens.shape[0] == 4

@@ -6,6 +6,7 @@ from typing import Any
 
 from multimodal.files import atomic_write, write_text
 
+COLUMNS = 4  # panels beside each other
 TERMS = ("loss", "contrastive", "captioning", "classification")
 
 
@@ -34,28 +35,34 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
-    """A PNG: the loss and its terms, the learning rate, and every validation figure, over the steps."""
+    """A PNG over the steps: the loss and its terms, the learning rate, and a panel for each validation measure
+    with a line for each data set (figures are named `dataset/measure`)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    steps = [row for row in rows if "loss" in row]
-    checks = [row for row in rows if "validation" in row]
-    panels = [("loss", steps), ("learning rate", steps)] + ([("validation", checks)] if checks else [])
-    figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
+    panels: dict[str, dict[str, list[tuple[int, float]]]] = {"loss": {}, "learning rate": {}}
+    for row in rows:
+        for name in (key for key in TERMS if key in row):
+            panels["loss"].setdefault(name, []).append((row["step"], row[name]))
+        if "lr" in row:
+            panels["learning rate"].setdefault("", []).append((row["step"], row["lr"]))
+        for figure_name, value in row.get("validation", {}).items():
+            dataset, _, measure = figure_name.rpartition("/")
+            panels.setdefault(measure, {}).setdefault(dataset, []).append((row["step"], value))
+    across = min(COLUMNS, len(panels))
+    down = -(-len(panels) // across)
+    figure = Figure(figsize=(4 * across, 3 * down), layout="constrained")
     FigureCanvasAgg(figure)  # draws without a display, and without touching the user's backend
-    for axis, (title, points) in zip(figure.subplots(1, len(panels)), panels, strict=True):
-        xs = [row["step"] for row in points]
-        if title == "learning rate":
-            axis.plot(xs, [row["lr"] for row in points])
-        elif title == "validation":
-            for name in sorted({name for row in points for name in row["validation"]}):
-                axis.plot(xs, [row["validation"].get(name) for row in points], marker=".", label=name)
-        else:
-            for name in (key for key in TERMS if points and key in points[0]):
-                axis.plot(xs, [row[name] for row in points], label=name)
-        axis.set(title=title, xlabel="step")
+    axes = figure.subplots(down, across).ravel()
+    for axis, (title, lines) in zip(axes, panels.items(), strict=False):
+        for label, points in lines.items():
+            axis.plot(*zip(*points, strict=True), marker="." if len(points) < 20 else "", label=label or None)
+        axis.set_title(title, fontsize=10)
         axis.grid(alpha=0.3)
+        axis.tick_params(labelsize=8)
         if axis.get_legend_handles_labels()[0]:
-            axis.legend(fontsize=7)
+            axis.legend(fontsize=8)
+    for axis in axes[len(panels) :]:
+        axis.remove()
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=100)

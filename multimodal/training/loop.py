@@ -7,13 +7,14 @@ step n are the same whether the run was stopped before or not.
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from multimodal.config import to_dict
 from multimodal.datasets import Batch, Mixture
 from multimodal.distributed import barrier, mean_over_ranks, process_group, rank, world_size
 from multimodal.model import Model
@@ -248,7 +249,7 @@ class Run:
                 "precision": str(self.dtype).removeprefix("torch."),
                 "parameters": sum(p.numel() for p in self.network.parameters()),
             },
-            "run": asdict(config),
+            "run": to_dict(replace(config, model=self.network_config, card={})),
         }
 
 

@@ -16,6 +16,7 @@ from multimodal.zoo.golden import golden_vectors
 
 FORMAT = "multimodal-1"
 KEYS = {"format", "name", "model", "transform", "tokenizer", "weights_sha256", "card"}
+TITLES = {"figures": "Figures on the validation sets"}  # of the card; other keys are titles themselves
 
 
 def save_folder(
@@ -142,18 +143,17 @@ def put_weights(network: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 
 def card_text(name: str, card: dict[str, Any]) -> str:
-    """The model card as Markdown: flat tables as tables, lists as lists, whatever is nested as JSON."""
+    """The model card as Markdown: flat tables as tables, lists as lists; what is nested stays in config.json."""
     lines = [f"# {name}", ""]
+    nested = []
     for key, value in card.items():
-        if key == "golden":
-            continue
-        lines += [f"## {key.replace('_', ' ').capitalize()}", ""]
-        if isinstance(value, dict) and not any(isinstance(v, dict | list | tuple) for v in value.values()):
-            lines += ["| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in value.items()), ""]
+        title = [f"## {TITLES.get(key, key.replace('_', ' ').capitalize())}", ""]
+        if isinstance(value, dict) and any(isinstance(v, dict | list | tuple) for v in value.values()):
+            nested.append(f"`card.{key}`")
         elif isinstance(value, dict):
-            lines += ["```json", json.dumps(value, indent=1), "```", ""]
+            lines += [*title, "| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in value.items()), ""]
         elif isinstance(value, list):
-            lines += [*(f"- {item}" for item in value), ""]
+            lines += [*title, *(f"- {item}" for item in value), ""]
         else:
-            lines += [str(value), ""]
-    return "\n".join(lines)
+            lines += [*title, str(value), ""]
+    return "\n".join([*lines, f"More in `config.json`: {', '.join(nested)}.", ""] if nested else lines)

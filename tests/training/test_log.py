@@ -26,7 +26,12 @@ def test_a_resumed_log_forgets_what_will_be_repeated(tmp_path):
 
 def test_curves_are_a_picture_even_of_little(tmp_path):
     row = {"step": 1, "loss": 2.0, "contrastive": 2.0, "lr": 0.1, "grad_norm": 1.0, "samples_per_second": 5}
-    for rows, panels in ([], 2), ([row], 2), ([row, {"step": 1, "validation": {"a/b": 0.5}}], 3):
+    figures = {"a/x": 0.5, "b/x": 0.1, "a/y": 3, "top-1": 1.0}
+    for rows, size in (
+        ([], (800, 300)),
+        ([row], (800, 300)),
+        ([row, {"step": 1, "validation": figures}], (1600, 600)),  # loss, rate, x, y; top-1 below
+    ):
         draw_curves(rows, tmp_path / "curves.png")
         with Image.open(tmp_path / "curves.png") as picture:
-            assert picture.size == (500 * panels, 400)
+            assert picture.size == size

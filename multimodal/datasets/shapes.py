@@ -31,7 +31,7 @@ BACKGROUNDS = {
     "black": (22, 22, 22),
     "beige": (222, 206, 170),
 }
-RADII = {"large": (12.0, 14.5), "small": (6.0, 8.0)}  # pixels
+RADII = {"large": (13.0, 15.0), "small": (9.0, 10.5)}  # pixels
 PLACES = {
     "top left corner": (0.29, 0.29),
     "top right corner": (0.71, 0.29),

@@ -147,6 +147,8 @@ def card_text(name: str, card: dict[str, Any]) -> str:
     lines = [f"# {name}", ""]
     nested = []
     for key, value in card.items():
+        if key == "golden":  # for `verify`, not for readers
+            continue
         title = [f"## {TITLES.get(key, key.replace('_', ' ').capitalize())}", ""]
         if isinstance(value, dict) and any(isinstance(v, dict | list | tuple) for v in value.values()):
             nested.append(f"`card.{key}`")

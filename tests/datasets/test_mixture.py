@@ -70,7 +70,8 @@ def test_pictures_captions_and_names_belong_together(mix, tokenizer, jpeg):
 
 
 def test_each_epoch_has_each_picture_once(mix):
-    names = [name for step in range(30) for name in mix(MANY, batch_size=4).batch(step).names]
+    mixture = mix(MANY, batch_size=4)
+    names = [name for step in range(30) for name in mixture.batch(step).names]
     for epoch in range(6):
         assert len(set(names[20 * epoch : 20 * epoch + 20])) == 20
     assert names[:20] != names[20:40]

@@ -39,8 +39,8 @@ def test_steps_smaller_than_bfloat16_can_hold_add_up_in_the_copies():
         optimizer.step()
         masters.push_weights()
     assert layer.weight.dtype == torch.bfloat16
-    assert float(masters.masters["weight"]) == pytest.approx(0.9, abs=1e-3)
-    assert float(layer.weight) == pytest.approx(0.9, abs=4e-3)
+    assert masters.masters["weight"].item() == pytest.approx(0.9, abs=1e-3)
+    assert layer.weight.item() == pytest.approx(0.9, abs=4e-3)
 
 
 def test_a_float32_network_is_its_own_copy():

@@ -56,6 +56,10 @@ class ImageError(ValueError):
     """A picture that cannot be used; the message is the reason in a few words."""
 
 
+class ImageNotFoundError(ImageError, FileNotFoundError):
+    """A path at which there is nothing."""
+
+
 def open_image(source: Any) -> "Image.Image":
     """`source` as a PIL image of mode RGB, a new one, upright and without metadata.
 
@@ -111,7 +115,7 @@ def _read(path: "str | os.PathLike[str]") -> bytes:
         with Path(path).open("rb") as file:
             return file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
-        raise ImageError("no such file") from error
+        raise ImageNotFoundError("no such file") from error
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror or error}") from error
 

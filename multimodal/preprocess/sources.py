@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from multimodal.outputs import Rejected
-from multimodal.preprocess.images import SUFFIXES, ImageError, open_image
+from multimodal.preprocess.images import SUFFIXES, ImageError, ImageNotFoundError, open_image
 
 THREADS = 8  # at most
 AHEAD = 4  # pictures per thread that may wait decoded
@@ -112,7 +112,7 @@ def _of_path(path: "str | os.PathLike[str]") -> Sources:
     elif glob.has_magic(text):
         found = _glob(text)
     else:
-        raise ImageError(f"{text or repr(text)}: no such file or folder")
+        raise ImageNotFoundError(f"{text or repr(text)}: no such file or folder")
     return Sources(found, [str(item) for item in found], False, False)
 
 
@@ -196,7 +196,7 @@ def _glob(pattern: str) -> list[Path]:
     while glob.has_magic(base):
         base = os.path.dirname(base)
     if base and not os.path.isdir(base):
-        raise ImageError(f"{pattern}: no such folder: {base}")
+        raise ImageNotFoundError(f"{pattern}: no such folder: {base}")
     if not star:
         paths = [Path(name) for name in glob.glob(pattern) if not os.path.isdir(name)]
         return sorted(paths, key=lambda path: path.parts)

@@ -169,8 +169,9 @@ def test_batches():
 )
 def test_what_is_refused(images, reason, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ImageError, match=reason):
+    with pytest.raises(ImageError, match=reason) as caught:
         resolve(images)
+    assert isinstance(caught.value, FileNotFoundError) == ("no such" in reason)
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="root may read everything")

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from multimodal.files import atomic_write
+from multimodal.retrieval.database import connect, from_column, reported, to_column, transaction
 
 APPLICATION_ID = 0x6D6D6978  # "mmix", in the header of the file: SQLite files of others are not ours
 SCHEMA_VERSION = 1
@@ -81,7 +82,7 @@ class Store:
             "fingerprint": space.fingerprint,
             "dim": str(space.dim),
             "model": space.model,
-            "folder": _to_column(str(Path(folder).absolute())),
+            "folder": to_column(str(Path(folder).absolute())),
         }
         with closing(sqlite3.connect(":memory:")) as connection:
             connection.executescript(SCHEMA)
@@ -105,9 +106,9 @@ class Store:
             raise FileNotFoundError(f"no index at {path}")
         if not path.is_file():
             raise ValueError(f"expected an index file, got {path}, which is not a file")
-        connection = _connect(path, "rw")
+        connection = connect(path)
         try:
-            with _reported(path):
+            with reported(path):
                 application = connection.execute("PRAGMA application_id").fetchone()[0]
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
                 if application != APPLICATION_ID:
@@ -121,7 +122,7 @@ class Store:
                 connection.execute("SELECT count(*) FROM files").fetchone()
             try:
                 space = Space(meta["fingerprint"], int(meta["dim"]), meta["model"])
-                folder = Path(_from_column(meta["folder"]))
+                folder = Path(from_column(meta["folder"]))
             except (KeyError, ValueError, TypeError) as error:
                 raise ValueError(f"{path} is damaged: its description is incomplete ({error!r})") from None
         except BaseException:
@@ -137,19 +138,19 @@ class Store:
         """What the store knows of its files, by path; the vectors stay on the disk."""
         with self._using() as connection:
             rows = connection.execute("SELECT path, size, mtime_ns, sha256 FROM files").fetchall()
-            return {_from_column(row[0]): Entry(_from_column(row[0]), *row[1:]) for row in rows}
+            return {from_column(row[0]): Entry(from_column(row[0]), *row[1:]) for row in rows}
 
     def vectors(self) -> tuple[list[str], Tensor]:
         """All paths in sorted order and their vectors, float32 [N, D].
 
         Raises ValueError when a vector is not the one that was written.
         """
-        with self._using() as connection, _transaction(connection, "DEFERRED"):  # one state for both reads
-            paths = sorted(_from_column(row[0]) for row in connection.execute("SELECT path FROM files"))
+        with self._using() as connection, transaction(connection, "DEFERRED"):  # one state for both reads
+            paths = sorted(from_column(row[0]) for row in connection.execute("SELECT path FROM files"))
             place = {path: i for i, path in enumerate(paths)}
             matrix = np.empty((len(paths), self.space.dim), dtype="<f4")
             for column, vector, crc in connection.execute("SELECT path, vector, crc FROM files"):
-                path = _from_column(column)
+                path = from_column(column)
                 if path not in place or not isinstance(vector, bytes) or crc != _crc(path, vector):
                     raise ValueError(f"{self.path} is damaged: the vector of {path} is not what was written")
                 matrix[place[path]] = np.frombuffer(vector, dtype="<f4")
@@ -169,11 +170,11 @@ class Store:
         paths. Raises ValueError for a vector of another width or with values that are not finite.
         """
         written = [_row(entry, vector, self.space.dim) for entry, vector in put]
-        with self._using() as connection, _transaction(connection):
+        with self._using() as connection, transaction(connection):
             for entry, other in copy:
                 found = connection.execute(
                     "SELECT vector FROM files WHERE path = ? AND sha256 = ?",
-                    (_to_column(other), entry.sha256),
+                    (to_column(other), entry.sha256),
                 ).fetchone()
                 if found is None:
                     raise ValueError(f"{other} is not in {self.path} with the contents of {entry.path}")
@@ -186,17 +187,17 @@ class Store:
             )
             connection.executemany(
                 "UPDATE files SET size = ?, mtime_ns = ? WHERE path = ?",
-                [(entry.size, entry.mtime_ns, _to_column(entry.path)) for entry in touch],
+                [(entry.size, entry.mtime_ns, to_column(entry.path)) for entry in touch],
             )
             connection.executemany(
-                "DELETE FROM files WHERE path = ?", [(_to_column(path),) for path in remove]
+                "DELETE FROM files WHERE path = ?", [(to_column(path),) for path in remove]
             )
 
     def move(self, folder: str | Path) -> None:
         """Say that the folder lies somewhere else now."""
         folder = Path(folder).absolute()
-        with self._using() as connection, _transaction(connection):
-            connection.execute("UPDATE meta SET value = ? WHERE key = 'folder'", (_to_column(str(folder)),))
+        with self._using() as connection, transaction(connection):
+            connection.execute("UPDATE meta SET value = ? WHERE key = 'folder'", (to_column(str(folder)),))
         self.folder = folder
 
     def version(self) -> tuple[int, int]:
@@ -221,57 +222,8 @@ class Store:
         with self._lock:
             if self._connection is None:
                 raise ValueError(f"the index {self.path} is closed")
-            with _reported(self.path):
+            with reported(self.path):
                 yield self._connection
-
-
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    with _reported(path):
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}",
-            uri=True,
-            isolation_level=None,  # transactions are written out below
-            timeout=30,  # seconds to wait for another process
-            check_same_thread=False,  # the store has its lock
-        )
-        connection.execute("PRAGMA synchronous = FULL")
-        return connection
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
-    connection.execute(f"BEGIN {kind}")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-_DISK = {
-    sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-}
-
-
-@contextmanager
-def _reported(path: Path) -> Iterator[None]:
-    """SQLite's errors in our words: OSError for the disk and for locks, ValueError for the contents."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK:
-            raise OSError(f"{path}: {error}") from error
-        raise ValueError(f"{path} is not an image index, or it is damaged: {error}") from error
-    except UnicodeDecodeError as error:  # SQLite quoted the damage
-        raise ValueError(f"{path} is damaged: its text is not UTF-8") from error
 
 
 def _row(entry: Entry, vector: Tensor | bytes, dim: int) -> Sequence[Any]:
@@ -283,7 +235,7 @@ def _row(entry: Entry, vector: Tensor | bytes, dim: int) -> Sequence[Any]:
             )
         vector = vector.detach().cpu().float().numpy().astype("<f4").tobytes()
     return (
-        _to_column(entry.path),
+        to_column(entry.path),
         entry.size,
         entry.mtime_ns,
         entry.sha256,
@@ -294,16 +246,3 @@ def _row(entry: Entry, vector: Tensor | bytes, dim: int) -> Sequence[Any]:
 
 def _crc(path: str, vector: bytes) -> int:
     return zlib.crc32(vector, zlib.crc32(os.fsencode(path)))
-
-
-def _to_column(path: str) -> Any:
-    """TEXT, or BLOB for a file name that is not text (any bytes but `/` may stand in one)."""
-    try:
-        path.encode()
-        return path
-    except UnicodeEncodeError:
-        return os.fsencode(path)
-
-
-def _from_column(value: Any) -> str:
-    return os.fsdecode(value) if isinstance(value, bytes) else str(value)

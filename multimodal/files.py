@@ -39,6 +39,12 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
             os.close(folder)
 
 
+def clear_leftovers(folder: str | Path) -> None:
+    """Remove the temporary files of writers that were killed in `folder`, where nobody may be writing now."""
+    for path in Path(folder).glob(".*.????????.tmp"):  # as `atomic_write` names them
+        path.unlink(missing_ok=True)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` as UTF-8 to `path`, atomically."""
     with atomic_write(path) as file:

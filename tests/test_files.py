@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from multimodal.files import atomic_write, write_text
+from multimodal.files import atomic_write, clear_leftovers, write_text
 
 
 def test_a_file_appears_whole_with_the_rights_of_an_ordinary_one(tmp_path):
@@ -62,3 +62,6 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path):
         data = path.read_bytes()
         assert len(data) == 64 * 4096
         assert len(set(data)) == 1
+    (tmp_path / ".mine.tmp").touch()
+    clear_leftovers(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [".mine.tmp", "a.bin"]

@@ -1,5 +1,6 @@
 """What a run tells: a JSON object per logged step, and a picture of the curves."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -64,5 +65,7 @@ def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
             axis.legend(fontsize=8)
     for axis in axes[len(panels) :]:
         axis.remove()
+    picture = io.BytesIO()  # drawing takes a second: the file is open for less
+    figure.savefig(picture, format="png", dpi=100)
     with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=100)
+        file.write(picture.getvalue())

@@ -17,6 +17,7 @@ from torch import Tensor
 from multimodal.config import to_dict
 from multimodal.datasets import Batch, Mixture
 from multimodal.distributed import barrier, mean_over_ranks, process_group, rank, world_size
+from multimodal.files import clear_leftovers
 from multimodal.model import Model
 from multimodal.models import MAX_LOGIT_SCALE
 from multimodal.preprocess import ImageTransform
@@ -76,6 +77,8 @@ class Run:
     ) -> None:
         self.config, self.out, self.device, self.evaluate = config, out, device, evaluate
         self.fingerprint = run_fingerprint(config)
+        if rank() == 0:
+            clear_leftovers(out)
         resume = (out / STATE).exists()
         start = None
         if config.start_from is not None:

@@ -14,6 +14,7 @@ from multimodal.cli import console
 from multimodal.cli.options import AsJson, Device, device_of
 from multimodal.datasets import draw_shapes
 from multimodal.evaluation import Measure, Validation
+from multimodal.preprocess import printable
 from multimodal.training import read_run
 from multimodal.training import train as run_training
 from multimodal.zoo import models as list_models
@@ -33,7 +34,7 @@ def shapes(
     \b
     Examples:
       multimodal shapes --out shapes
-      multimodal train data/recipes/shapes.toml --out runs/shapes
+      multimodal train data/recipes/shapes.toml --data shapes --out runs/shapes
     """
     drawn = draw_shapes(out, train, val, seed, progress=sys.stderr.isatty())
     if as_json:
@@ -66,7 +67,7 @@ def train(
 
     \b
     Examples:
-      multimodal train data/recipes/shapes.toml --out runs/shapes
+      multimodal train data/recipes/shapes.toml --data shapes --out runs/shapes
       multimodal train run.toml --out runs/mine --data ~/data --resume
       torchrun --nproc-per-node 2 -m multimodal.cli train run.toml --out runs/mine
     """
@@ -119,7 +120,7 @@ def models(as_json: AsJson = False) -> None:
             entry.name,
             ", ".join(entry.can),
             f"{entry.parameters / 1e6:.1f} M",
-            console.printable(entry.about),
+            printable(entry.about),
         )
     console.show_table(table)
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from multimodal.outputs import Rejected, Results
+from multimodal.preprocess import printable
 
 
 def say(text: str = "") -> None:
@@ -50,11 +51,6 @@ def show_results(results: Results[Any], as_json: bool, table: Table) -> None:
 def name_rejected(rejected: Iterable[Rejected]) -> None:
     for item in rejected:
         complain(f"left out {item}")
-
-
-def printable(text: str) -> str:
-    """File names may hold line breaks, terminal codes and bytes that are no text: these are written out."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def reason(error: Exception) -> str:

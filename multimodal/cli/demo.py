@@ -22,7 +22,7 @@ from multimodal.cli.pictures import read_labels
 from multimodal.files import write_text
 from multimodal.model import Model
 from multimodal.outputs import Hit, Rejected, Results
-from multimodal.preprocess import Sources, resolve
+from multimodal.preprocess import Sources, printable, resolve
 
 # The photographs in the scikit-image wheel: all of them, without drawings, textures of cells and scans.
 PHOTOS = (
@@ -246,9 +246,9 @@ def photo_table(photos: Sequence[Photo]) -> Table:
         found = photo.classification
         choice = Table.grid("", "", "", padding=(0, 1, 0, 0))
         bar = Bar(1, 0, found.score, width=10, color="cyan")
-        choice.add_row(bar, f"{found.score:4.0%}", Text(console.printable(found.label), style="bold"))
-        answer = Group(choice, console.printable(photo.caption)) if photo.caption else choice
-        table.add_row(console.printable(Path(found.picture.name).name), answer)
+        choice.add_row(bar, f"{found.score:4.0%}", Text(printable(found.label), style="bold"))
+        answer = Group(choice, printable(photo.caption)) if photo.caption else choice
+        table.add_row(printable(Path(found.picture.name).name), answer)
     return table
 
 
@@ -256,5 +256,5 @@ def search_table(searches: Sequence[Search]) -> Table:
     table = Table("search", "finds", box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
     for search in searches:
         hits = ", ".join(f"{Path(hit.picture.name).name} {hit.score:.2f}" for hit in search.hits[:3])
-        table.add_row(console.printable(search.query), console.printable(hits))
+        table.add_row(printable(search.query), printable(hits))
     return table

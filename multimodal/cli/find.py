@@ -10,6 +10,7 @@ from rich.table import Table
 from multimodal.cli import console
 from multimodal.cli.options import AsJson, Device, ModelName, open_model
 from multimodal.outputs import Hit
+from multimodal.preprocess import printable
 from multimodal.tasks import Index
 
 
@@ -99,5 +100,5 @@ def hit_table(hits: list[Hit]) -> Table:
     table.columns[1].style = "cyan"
     table.columns[2].overflow = "fold"
     for place, hit in enumerate(hits, 1):
-        table.add_row(str(place), f"{hit.score:.3f}", console.printable(hit.path))
+        table.add_row(str(place), f"{hit.score:.3f}", printable(hit.path))
     return table

@@ -12,6 +12,7 @@ from multimodal.cli import console
 from multimodal.cli.options import AsJson, Device, ModelName, Pictures, given, open_model
 from multimodal.files import atomic_write
 from multimodal.outputs import Caption, Classification
+from multimodal.preprocess import printable
 from multimodal.tasks import embed_named_images
 
 
@@ -155,8 +156,8 @@ def classification_table(results: list[Classification]) -> Table:
     for result in results:
         for place, (name, score) in enumerate(result.scores.items()):
             table.add_row(
-                console.printable(result.picture.name) if place == 0 else "",
-                console.printable(name),
+                printable(result.picture.name) if place == 0 else "",
+                printable(name),
                 Bar(1, 0, score, color="cyan" if place == 0 else "bright_black"),
                 f"{score:.1%}",
                 style="bold" if place == 0 else "dim",
@@ -169,5 +170,5 @@ def caption_table(results: list[Caption]) -> Table:
     table = Table.grid("", "", padding=(0, 2, 0, 0))
     table.columns[0].overflow, table.columns[0].style = "fold", "cyan"
     for result in results:
-        table.add_row(console.printable(result.picture.name), console.printable(result.text))
+        table.add_row(printable(result.picture.name), printable(result.text))
     return table

@@ -11,10 +11,10 @@ from multimodal.datasets.sample import (
     Source,
     check_templates,
     label_captions,
-    printable,
     storable,
 )
 from multimodal.outputs import Rejected
+from multimodal.preprocess import printable
 
 TEMPLATES = ("a photo of a {}",)
 

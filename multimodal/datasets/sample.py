@@ -157,11 +157,6 @@ def make_entry(
     return Entry(name, image, captions, label)
 
 
-def printable(name: str) -> str:
-    """A name from a file as text that can be printed anywhere: bytes and control characters are escaped."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in name)
-
-
 def storable(text: str) -> str:
     """A text of a sample, cleaned; SampleError for lone surrogates, which no tokenizer and no file can take."""
     try:

@@ -14,9 +14,9 @@ from multimodal.datasets.sample import (
     label_of,
     make_entry,
     parse_record,
-    printable,
 )
 from multimodal.outputs import Rejected
+from multimodal.preprocess import printable
 
 TABLE_SUFFIXES = (".csv", ".jsonl")
 IMAGE_COLUMNS = ("image", "path", "filename")

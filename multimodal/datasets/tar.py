@@ -22,10 +22,9 @@ from multimodal.datasets.sample import (
     label_of,
     make_entry,
     parse_record,
-    printable,
 )
 from multimodal.outputs import Rejected
-from multimodal.preprocess import clean_caption
+from multimodal.preprocess import clean_caption, printable
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 BLOCK = 512

@@ -70,7 +70,10 @@ class Captioner(nn.Module):
         return self.decoder(tokens, memory, cache)
 
     def forward(self, images: Tensor, tokens: Tensor, captioning: Tensor | None = None) -> CaptionerOutput:
-        """The joint pass of training. `captioning` [B] bool: the rows whose text the decoder learns."""
+        """Everything at once, padding included. `captioning` [B] bool: the rows whose text the decoder learns.
+
+        Training does the same in groups of similar length, see `training.objectives`.
+        """
         encoded = self.dual.image_encoder(images)
         dual = DualEncoding(
             self.dual.project_image(encoded.pooled, True), self.encode_text(tokens, True), self.scale

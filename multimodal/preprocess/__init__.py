@@ -2,8 +2,8 @@
 
 from multimodal.preprocess.augment import Augment
 from multimodal.preprocess.images import MAX_BYTES, MAX_PIXELS, ImageError, open_image
-from multimodal.preprocess.sources import Sources, decode_all, name_of, resolve
-from multimodal.preprocess.text import clean_caption
+from multimodal.preprocess.sources import Sources, decode_all, resolve
+from multimodal.preprocess.text import clean_caption, printable
 from multimodal.preprocess.tokenizer import (
     BPETokenizer,
     ClipTokenizer,
@@ -28,8 +28,8 @@ __all__ = [
     "clean_caption",
     "decode_all",
     "load_tokenizer",
-    "name_of",
     "open_image",
+    "printable",
     "resolve",
     "save_tokenizer",
 ]

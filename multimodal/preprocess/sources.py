@@ -55,11 +55,6 @@ def resolve(images: Any) -> Sources:
     )
 
 
-def name_of(sources: Sources, i: int) -> str:
-    """What to call picture `i`: its path, or its place in the list."""
-    return sources.names[i]
-
-
 def decode_all(
     sources: Sources, transform: Callable[[Any], Any] | None = None
 ) -> Iterator[tuple[int, Any | Rejected]]:

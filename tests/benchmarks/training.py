@@ -4,8 +4,8 @@
 
 The plain loop is what one writes first: every row through every part, padding included, float32, AdamW as it
 comes. Ours: the decoder on real captions only, texts in groups of similar length, the precision that pays on
-the device, fused AdamW. Both are measured in turn, in
-one process; the ratio of each pair is taken, then the median.
+the device, fused AdamW. Both are measured in turn, in one process; the ratio of each pair is taken, then the
+median.
 """
 
 import argparse

@@ -12,6 +12,27 @@ from multimodal.cli import main
 from multimodal.models import CaptionerConfig, DualEncoderConfig
 from multimodal.zoo import save_folder
 
+# A run of two steps on drawn shapes.
+RUN = """
+name = "tiny"
+steps = 2
+batch_size = 8
+log_every = 1
+workers = 0
+tokenizer = { vocab_size = 300, context_length = 32 }
+[model]
+embed_dim = 16
+image = { name = "vit_tiny_patch16_224", image_size = 32, patch_size = 16, width = 32, layers = 1, heads = 2 }
+text = { width = 32, layers = 1, heads = 2 }
+[[data]]
+path = "train"
+flip = false
+[[validation]]
+name = "shapes"
+path = "val"
+tasks = ["classify", "search"]
+"""
+
 
 class Done(NamedTuple):
     code: int

@@ -11,6 +11,7 @@ import pytest
 
 import multimodal
 from multimodal.cli import COMMANDS, main
+from tests.cli.conftest import RUN
 
 NAMES = [command.__name__ for command in COMMANDS]
 
@@ -144,27 +145,6 @@ def test_shapes_and_train(run, photos, tmp_path):
     assert resumed.out.splitlines()[-1].endswith(f"--model {tmp_path / 'out'}")
     used = run("classify", photos / "0.png", "--labels", "red,blue", "--model", tmp_path / "out", "--json")
     assert used.json["results"][0]["label"] in ("red", "blue")
-
-
-RUN = """
-name = "tiny"
-steps = 2
-batch_size = 8
-log_every = 1
-workers = 0
-tokenizer = { vocab_size = 300, context_length = 32 }
-[model]
-embed_dim = 16
-image = { name = "vit_tiny_patch16_224", image_size = 32, patch_size = 16, width = 32, layers = 1, heads = 2 }
-text = { width = 32, layers = 1, heads = 2 }
-[[data]]
-path = "train"
-flip = false
-[[validation]]
-name = "shapes"
-path = "val"
-tasks = ["classify", "search"]
-"""
 
 
 def test_models_lists_what_load_knows(run):

@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from tests.cli.conftest import RUN
+
 LABELS = ("--labels", "cat,dog")
 
 
@@ -174,8 +176,8 @@ def test_strange_file_names_stay_in_their_lines(run, folder, photos):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signal")
 def test_ctrl_c_is_quiet(tmp_path, run):
-    run("shapes", "--out", tmp_path / "shapes", "--train", 16, "--val", 1)
-    (tmp_path / "run.toml").write_text(LONG)
+    run("shapes", "--out", tmp_path / "shapes", "--train", 16, "--val", 8)
+    (tmp_path / "run.toml").write_text(RUN.replace("steps = 2", "steps = 1000000"))
     command = ["train", tmp_path / "run.toml", "--out", tmp_path / "out", "--data", tmp_path / "shapes"]
     process = subprocess.Popen(
         [sys.executable, "-m", "multimodal.cli", *map(str, command)],
@@ -195,19 +197,3 @@ def test_ctrl_c_is_quiet(tmp_path, run):
     assert out == ""
     assert "Traceback" not in err
     assert "--resume" in err.splitlines()[-1]
-
-
-LONG = """
-name = "long"
-steps = 1000000
-batch_size = 4
-log_every = 1
-workers = 0
-tokenizer = { vocab_size = 300, context_length = 32 }
-[model]
-embed_dim = 16
-image = { name = "vit_tiny_patch16_224", image_size = 32, patch_size = 16, width = 32, layers = 1, heads = 2 }
-text = { width = 32, layers = 1, heads = 2 }
-[[data]]
-path = "train"
-"""

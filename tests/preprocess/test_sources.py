@@ -13,7 +13,6 @@ from multimodal.preprocess import (
     ImageTransform,
     Sources,
     decode_all,
-    name_of,
     open_image,
     resolve,
 )
@@ -41,7 +40,7 @@ def test_a_folder(tree):
     assert sources.names == [str(item) for item in sources.items]
     assert (sources.single, sources.strict) == (False, False)
     assert sources == resolve(str(tree)) == resolve(str(tree) + os.sep) == resolve(sources)
-    assert name_of(sources, 1) == str(tree / "b.png")
+    assert sources.names[1] == str(tree / "b.png")
     assert sources.items == sorted(sources.items)
 
 

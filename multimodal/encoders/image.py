@@ -44,11 +44,15 @@ class ImageEncoderConfig:
             arguments["embed_layer"] = partial(
                 ConvStem, channels=tuple(self.stem_channels), depths=tuple(self.stem_depths)
             )
-        return arguments | {"img_size": self.image_size, "drop_path_rate": self.drop_path}
+        return arguments | {
+            "img_size": self.image_size,
+            "drop_path_rate": self.drop_path,
+            "dynamic_img_size": True,  # positions are interpolated for another S
+        }
 
 
 class ImageEncoder(nn.Module):
-    """images [B, 3, S, S] -> Encoded(features [B, N, W], pooled [B, W])."""
+    """images [B, 3, S, S] -> Encoded(features [B, N, W], pooled [B, W]); S: any multiple of the patch size."""
 
     def __init__(self, config: ImageEncoderConfig) -> None:
         super().__init__()

@@ -66,4 +66,4 @@ class ConvStem(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         grid = self.layers(images.contiguous(memory_format=torch.channels_last))
-        return grid.flatten(2).transpose(1, 2)  # [B, W, h, w] -> [B, W, N] -> [B, N, W]
+        return grid.permute(0, 2, 3, 1)  # [B, W, h, w] -> [B, h, w, W], as timm wants it to add positions

@@ -35,13 +35,26 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    lr: float = 1e-3
+    lr: float = 3e-3
     weight_decay: float = 0.1
-    beta1: float = 0.9
+    momentum: float = 0.95  # of the matrices, which take Muon's step
+    beta1: float = 0.9  # of all else, which takes AdamW's
     beta2: float = 0.98
     warmup: int = 200  # steps
     final_lr: float = 0.0  # as a fraction of lr, at the end of the cosine
     clip: float = 1.0  # largest norm of the gradient
+
+
+@dataclass(frozen=True)
+class SizeConfig:
+    """Images of `side` pixels, until so large a share of the steps is done; the model's own size follows."""
+
+    until: float
+    side: int
+
+    def __post_init__(self) -> None:
+        if self.side < 1:
+            raise ValueError(f"sizes.side: expected at least 1, got {self.side}")
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,7 @@ class RunConfig:
     steps: int = 1000
     batch_size: int = 256  # of all ranks together
     seed: int = 0
+    sizes: tuple[SizeConfig, ...] = ()  # lower resolutions at first
     cache_size: int | None = None  # side at which decoded images are kept; None: 9/8 of image_size
     precision: str = "auto"  # "float32", "bfloat16", or whichever is faster on this device
     start_from: str | None = None  # a model folder whose weights and tokenizer the run begins with
@@ -74,6 +88,16 @@ class RunConfig:
         for key in ("steps", "batch_size", "log_every", "evaluate_every", "checkpoint_every"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: expected at least 1, got {getattr(self, key)}")
+        ends = [size.until for size in self.sizes]
+        if sorted(set(ends)) != ends or not all(0 < end < 1 for end in ends):
+            raise ValueError(f"sizes: expected `until` to grow, between 0 and 1, got {ends}")
+
+    def size_at(self, step: int) -> int:
+        """The side of the images of `step` (from 0)."""
+        for size in self.sizes:
+            if step < size.until * self.steps:
+                return size.side
+        return self.model.image.image_size
 
 
 def run_config(table: dict[str, Any]) -> RunConfig:

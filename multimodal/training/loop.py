@@ -25,7 +25,7 @@ from multimodal.training.config import RunConfig
 from multimodal.training.log import MetricsLog, draw_curves
 from multimodal.training.memory import keep_freed_memory
 from multimodal.training.objectives import Objective
-from multimodal.training.optimizer import learning_rate, make_optimizer
+from multimodal.training.optimizer import hidden_matrices, learning_rate, make_optimizer
 from multimodal.training.parallel import parallel
 from multimodal.training.precision import MasterWeights, choose_dtype
 from multimodal.training.start import freeze, make_network, make_tokenizer, run_fingerprint, with_tokenizer
@@ -116,7 +116,8 @@ class Run:
         self.dtype = choose_dtype(config.precision, device)
         self.masters = MasterWeights(objective, self.dtype)
         self.scales = [p for name, p in self.masters.masters.items() if name.endswith("logit_scale")]
-        self.optimizer = make_optimizer(list(self.masters.masters.values()), config.optimizer)
+        matrices = {f"network.{name}" for name in hidden_matrices(self.network)}  # without the label head
+        self.optimizer = make_optimizer(self.masters.masters, matrices, config.optimizer)
         self.objective = parallel(objective, device)
         self.progress = Progress()
         if resume:
@@ -133,7 +134,7 @@ class Run:
         from tqdm import tqdm
 
         config, first = self.config, self.progress.step
-        batches = self.mixture.batches(first, config.steps, config.workers)
+        batches = self.mixture.batches(first, config.steps, config.workers, config.size_at)
         bar = tqdm(
             total=config.steps * config.batch_size,
             initial=first * config.batch_size,

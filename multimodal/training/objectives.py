@@ -81,10 +81,11 @@ class Objective(nn.Module):
         return sigmoid_loss(embeddings, texts, dual.scale, dual.logit_bias.float(), batch.groups)
 
     def encode_texts(self, tokens: Tensor) -> Tensor:
-        """tokens [B, L] -> [B, D] unit length, in the order of the rows"""
-        groups = self.by_length(tokens)
-        embeddings = torch.cat([self.dual.encode_text(tokens[rows], normalize=True) for rows in groups])
-        return embeddings[torch.cat(groups).argsort()]
+        """tokens [B, L] -> [B, D] unit length, in the order of the rows; equal texts are encoded once"""
+        different, place = tokens.unique(dim=0, return_inverse=True)  # [T, L], [B]
+        groups = self.by_length(different)
+        embeddings = torch.cat([self.dual.encode_text(different[rows], normalize=True) for rows in groups])
+        return embeddings[torch.cat(groups).argsort()[place]]
 
     def by_length(self, tokens: Tensor) -> list[Tensor]:
         """Row numbers of `tokens` in groups of similar length, shortest first: a group is little padding."""

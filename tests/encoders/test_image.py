@@ -96,7 +96,19 @@ def test_stochastic_depth_only_while_training():
 def test_what_is_no_vit_is_refused():
     with pytest.raises(ValueError, match="expected the name of a timm ViT, got 'vit_of_my_own'"):
         ImageEncoder(ImageEncoderConfig("vit_of_my_own"))
-    with pytest.raises(ValueError, match="expected a timm VisionTransformer, got a LevitDistilled"):
-        ImageEncoder(ImageEncoderConfig("levit_128s"))
+    with pytest.raises(ValueError, match="expected a timm VisionTransformer, got a Eva"):
+        ImageEncoder(ImageEncoderConfig("eva02_tiny_patch14_224"))
     with pytest.raises(ValueError, match="expected a timm ViT, got 'resnet18', which refuses"):
         ImageEncoder(ImageEncoderConfig("resnet18"))
+
+
+def test_other_resolutions_have_their_positions_interpolated():
+    torch.manual_seed(0)
+    encoder = ImageEncoder(ImageEncoderConfig("vit_tiny_patch16_224", 32, 8, 24, 1, 2, "avg")).eval()
+    assert encoder(torch.randn(2, 3, 48, 48)).features.shape == (2, 36, 24)
+    flat = encoder(torch.zeros(1, 3, 32, 32)).features.mean(1)
+    with torch.no_grad():  # where all positions are alike, so are all patches of a plain picture
+        encoder.vit.pos_embed.fill_(0.3)
+    small, large = (encoder(torch.zeros(1, 3, side, side)).pooled for side in (32, 64))
+    torch.testing.assert_close(small, large, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(flat, small, atol=1e-2)

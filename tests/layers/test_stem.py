@@ -16,7 +16,7 @@ def make(size=32, patch=8, channels=(8, 16), depths=(1, 2), width=12) -> ConvSte
 def test_one_vector_per_patch(size, patch, channels, depths):
     stem = make(size, patch, channels, depths)
     side = size // patch
-    assert stem(torch.randn(2, 3, size, size)).shape == (2, side * side, 12)
+    assert stem(torch.randn(2, 3, size, size)).shape == (2, side, side, 12)
     assert (stem.patch_size, stem.grid_size, stem.num_patches) == ((patch, patch), (side, side), side**2)
 
 
@@ -26,7 +26,7 @@ def test_patches_are_in_reading_order():
     plain = stem(images)
     images[:, :, 4, 60] = 10.0  # in the patch of row 0, column 7
     with torch.no_grad():
-        changed = (stem(images) - plain).norm(dim=-1)[0]
+        changed = (stem(images) - plain).norm(dim=-1)[0]  # [8, 8]
     assert int(changed.argmax()) == 7
 
 

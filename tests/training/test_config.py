@@ -26,12 +26,22 @@ def test_the_model_table_decides_what_is_built():
         ({"tokenizer": {"kind": "words"}}, "tokenizer.kind: expected 'bpe' or 'clip', got 'words'"),
         ({"model": {}}, r"model: expected \['image', 'text'\]"),
         ({"model": 3}, r"expected a \[model\] table"),
+        ({"sizes": [{"until": 0.6, "side": 16}, {"until": 0.6, "side": 24}]}, "grow, .* got .0.6, 0.6"),
+        ({"sizes": [{"until": 1.0, "side": 16}]}, "sizes: expected `until` to grow, between 0 and 1"),
+        ({"sizes": [{"until": 0.5, "side": 0}]}, "sizes.side: expected at least 1, got 0"),
         ({"optimizer": {"beta3": 0.1}}, r"run.optimizer: expected keys .*\['beta3'\]"),
     ],
 )
 def test_mistakes_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
         run_config(table(**changes))
+
+
+def test_low_resolution_comes_first():
+    config = run_config(table(steps=10, sizes=[{"until": 0.25, "side": 16}, {"until": 0.5, "side": 24}]))
+    whole = config.model.image.image_size
+    assert [config.size_at(step) for step in range(10)] == [16] * 3 + [24] * 2 + [whole] * 5
+    assert run_config(table(steps=2)).size_at(0) == whole
 
 
 def test_files_that_are_no_run(tmp_path):

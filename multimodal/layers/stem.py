@@ -26,12 +26,19 @@ class Residual(nn.Module):
         return self.act(x + self.norm2(self.conv2(self.act(self.norm1(self.conv1(x))))))
 
 
+def stage(before: int, after: int, depth: int) -> list[nn.Module]:
+    """Half the side, `after` channels, `depth` residual blocks."""
+    halving = [nn.Conv2d(before, after, 3, 2, 1, bias=False), norm(after), nn.ReLU()]
+    return [*halving, *(Residual(after) for _ in range(depth))]
+
+
 class ConvStem(nn.Module):
     """Stride-2 convolutions down to one vector per patch; takes the place of timm's `PatchEmbed`.
 
     Xiao et al. 2021, "Early Convolutions Help Transformers See Better"; here with residual blocks between.
-    `channels[i]` are the channels after the i-th halving and `depths[i]` the residual blocks there; a last
-    3 x 3 convolution halves once more, to `embed_dim`: patch_size = 2 ** (len(channels) + 1).
+    `channels[i]` are the channels after the i-th halving and `depths[i]` the residual blocks there; one more
+    halving leads to `embed_dim`, with `depths[-1]` blocks or, without any, as a bare convolution:
+    patch_size = 2 ** len(depths).
     """
 
     def __init__(
@@ -45,20 +52,20 @@ class ConvStem(nn.Module):
         **_: object,  # PatchEmbed's further options have no meaning here
     ) -> None:
         super().__init__()
-        if patch_size != 2 ** (len(channels) + 1) or len(depths) != len(channels):
+        if patch_size != 2 ** len(depths) or len(depths) != len(channels) + 1:
             raise ValueError(
-                f"stem: expected patch_size = 2 ** (len(channels) + 1) and as many depths as channels, got "
+                "stem: expected patch_size = 2 ** len(depths) and one more of depths than of channels, got "
                 f"patch_size {patch_size}, channels {channels}, depths {depths}"
             )
         if img_size % patch_size:
             raise ValueError(f"image_size: expected a multiple of patch_size {patch_size}, got {img_size}")
         layers: list[nn.Module] = []
         before = in_chans
-        for after, depth in zip(channels, depths, strict=True):
-            layers += [nn.Conv2d(before, after, 3, 2, 1, bias=False), norm(after), nn.ReLU()]
-            layers += [Residual(after) for _ in range(depth)]
+        for after, depth in zip(channels, depths[:-1], strict=True):
+            layers += stage(before, after, depth)
             before = after
-        self.layers = nn.Sequential(*layers, nn.Conv2d(before, embed_dim, 3, 2, 1))
+        last = stage(before, embed_dim, depths[-1]) if depths[-1] else [nn.Conv2d(before, embed_dim, 3, 2, 1)]
+        self.layers = nn.Sequential(*layers, *last)
         side = img_size // patch_size
         self.patch_size = (patch_size, patch_size)  # timm reads these three
         self.grid_size = (side, side)

@@ -79,7 +79,7 @@ def test_features_are_in_reading_order():
 
 
 def test_a_convolutional_stem_takes_the_place_of_the_patches():
-    encoder = make(stem_channels=(4, 8), stem_depths=(1, 1), pooling="avg")
+    encoder = make(stem_channels=(4, 8), stem_depths=(1, 1, 0), pooling="avg")
     encoded = encoder(torch.randn(2, 3, 32, 32))
     assert encoded.features.shape == (2, 16, 24)
     assert any("patch_embed.layers" in name for name, _ in encoder.named_parameters())

@@ -4,14 +4,20 @@ import torch
 from multimodal.layers import ConvStem
 
 
-def make(size=32, patch=8, channels=(8, 16), depths=(1, 2), width=12) -> ConvStem:
+def make(size=32, patch=8, channels=(8, 16), depths=(1, 2, 0), width=12) -> ConvStem:
     torch.manual_seed(0)
     return ConvStem(size, patch, 3, width, channels, depths, flatten=True, bias=False)
 
 
 @pytest.mark.parametrize(
     ("size", "patch", "channels", "depths"),
-    [(32, 8, (8, 16), (1, 2)), (64, 16, (4, 6, 8), (0, 0, 1)), (12, 4, (5,), (0,)), (6, 2, (), ())],
+    [
+        (32, 8, (8, 16), (1, 2, 0)),
+        (64, 16, (4, 6, 8), (0, 0, 1, 2)),
+        (12, 4, (5,), (0, 0)),
+        (6, 2, (), (0,)),
+        (6, 2, (), (1,)),
+    ],
 )
 def test_one_vector_per_patch(size, patch, channels, depths):
     stem = make(size, patch, channels, depths)
@@ -36,10 +42,14 @@ def test_an_image_is_the_same_alone_and_in_a_batch():
     torch.testing.assert_close(stem(images)[2:3], stem(images[2:3]), atol=1e-5, rtol=1e-5)
 
 
-def test_residual_blocks_start_as_the_identity():
-    with_blocks, without = make(depths=(2, 3)), make(depths=(0, 0))
-    convs = [m for m in with_blocks.layers if not hasattr(m, "conv1")]
-    for theirs, ours in zip(without.layers, convs, strict=True):
+def plain_layers(stem: ConvStem) -> list[torch.nn.Module]:
+    return [layer for layer in stem.layers if not hasattr(layer, "conv1")]
+
+
+@pytest.mark.parametrize("bare", [0, 1])
+def test_residual_blocks_start_as_the_identity(bare):
+    with_blocks, without = make(depths=(2, 3, bare)), make(depths=(0, 0, bare))
+    for theirs, ours in zip(plain_layers(without), plain_layers(with_blocks), strict=True):
         theirs.load_state_dict(ours.state_dict())
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(with_blocks(images), without(images))
@@ -48,7 +58,7 @@ def test_residual_blocks_start_as_the_identity():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"expected patch_size = 2 \*\* .* got patch_size 16"):
         make(patch=16)
-    with pytest.raises(ValueError, match="as many depths as channels"):
-        make(depths=(1,))
+    with pytest.raises(ValueError, match="one more of depths than of channels"):
+        make(depths=(1, 1))
     with pytest.raises(ValueError, match="expected a multiple of patch_size 8, got 36"):
         make(size=36)

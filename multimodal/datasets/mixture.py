@@ -4,8 +4,9 @@
 that each take their rows of it see together what one process would see.
 """
 
+import copy
 import itertools
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -153,21 +154,10 @@ class Mixture:
     ) -> None:
         if not configs:
             raise ValueError("expected at least one data source, got none")
-        for name, value in (
-            ("image_size", image_size),
-            ("cache_size", cache_size),
-            ("batch_size", batch_size),
-        ):
-            if value < 1:
-                raise ValueError(f"{name}: expected at least 1, got {value}")
-        if not 0 <= rank < world_size or batch_size % world_size:
-            raise ValueError(
-                f"expected 0 <= rank < world_size and a batch_size that world_size divides, "
-                f"got rank {rank}, world_size {world_size}, batch_size {batch_size}"
-            )
-        counts = rows_per_source([config.weight for config in configs], batch_size)
-        self.image_size, self.batch_size, self.seed = image_size, batch_size, seed
+        if cache_size < 1:
+            raise ValueError(f"cache_size: expected at least 1, got {cache_size}")
         self.rank, self.world_size = rank, world_size
+        counts = self._mix([config.weight for config in configs], batch_size, image_size, seed)
         sources = [_open(config, Path(root)) for config in configs]
         count = sum(map(len, sources))
         total = count * 3 * cache_size * cache_size
@@ -191,15 +181,38 @@ class Mixture:
         self.texts = list(text_ids)
         self.label_names = sorted({label for part in self.parts for label in part.templated})
         self._label_ids = {label: i for i, label in enumerate(self.label_names)}
-        self._row_source = interleave(counts)  # [B]
-        self._orders = [
-            EpochOrder(len(part.names), count, (seed, 0, i))
-            for i, (part, count) in enumerate(zip(self.parts, counts, strict=True))
-        ]
+        self._order(counts)
         self._tokens: np.ndarray | None = None  # [T, L], the tokens of `texts`
         self._same_text = np.arange(len(self.texts))  # [T], equal where the tokens are equal
         if tokenizer is not None:
             self.use_tokenizer(tokenizer)
+
+    def mixed(self, weights: Sequence[float], batch_size: int, image_size: int, seed: int) -> "Mixture":
+        """The same pictures and texts in other batches; a source of weight 0 is left out."""
+        other = copy.copy(self)
+        other._order(other._mix(weights, batch_size, image_size, seed))
+        return other
+
+    def _mix(self, weights: Sequence[float], batch_size: int, image_size: int, seed: int) -> list[int]:
+        """Take the arguments over; the rows of each source in a batch."""
+        for name, value in (("image_size", image_size), ("batch_size", batch_size)):
+            if value < 1:
+                raise ValueError(f"{name}: expected at least 1, got {value}")
+        if not 0 <= self.rank < self.world_size or batch_size % self.world_size:
+            raise ValueError(
+                f"expected 0 <= rank < world_size and a batch_size that world_size divides, "
+                f"got rank {self.rank}, world_size {self.world_size}, batch_size {batch_size}"
+            )
+        self.image_size, self.batch_size, self.seed = image_size, batch_size, seed
+        return rows_per_source(weights, batch_size)
+
+    def _order(self, counts: Sequence[int]) -> None:
+        self._row_source = interleave(counts)  # [B]
+        self._orders = {
+            i: EpochOrder(len(part.names), count, (self.seed, 0, i))
+            for i, (part, count) in enumerate(zip(self.parts, counts, strict=True))
+            if count
+        }
 
     def __len__(self) -> int:
         """How many images there are in all sources."""
@@ -216,8 +229,8 @@ class Mixture:
         seen: dict[bytes, int] = {}
         self._same_text = np.array([seen.setdefault(row.tobytes(), len(seen)) for row in self._tokens])
 
-    def batch(self, step: int, image_size: int | None = None) -> Batch:
-        """The rows of this rank for `step` (from 0), with images of `image_size` or the mixture's own size.
+    def batch(self, step: int) -> Batch:
+        """The rows of this rank for `step` (from 0).
 
         The global batch holds a fixed number of rows of each source. Each source is gone through in a new
         order each epoch; each row has one of its sample's captions and its own augmentation. Rank r has
@@ -227,9 +240,8 @@ class Mixture:
             raise ValueError(f"step: expected 0 or more, got {step}")
         if self._tokens is None:
             raise ValueError("the mixture has no tokenizer: expected one at the start or by use_tokenizer")
-        size = self.image_size if image_size is None else image_size
         index = np.empty(self.batch_size, int)
-        for i, order in enumerate(self._orders):
+        for i, order in self._orders.items():
             index[self._row_source == i] = order.take(step)
         random = np.random.default_rng([self.seed, 1, step])
         draws = random.random((self.batch_size, 2)).tolist()
@@ -243,11 +255,13 @@ class Mixture:
         share = self.batch_size // self.world_size
         mine = slice(self.rank * share, (self.rank + 1) * share)
         rows, seeds, groups = rows[mine], seeds[mine], groups[mine]
-        images = torch.empty(share, 3, size, size, dtype=torch.uint8)
+        images = torch.empty(share, 3, self.image_size, self.image_size, dtype=torch.uint8)
         generator = torch.Generator()
         for place, (row, row_seed) in enumerate(zip(rows, seeds, strict=True)):
             part = self.parts[row.source]
-            images[place] = part.augment(part.images[row.sample], size, generator.manual_seed(row_seed))
+            images[place] = part.augment(
+                part.images[row.sample], self.image_size, generator.manual_seed(row_seed)
+            )
         labels = [self.parts[row.source].sample_labels[row.sample] for row in rows]
         return Batch(
             images=images,
@@ -259,23 +273,14 @@ class Mixture:
         )
 
     def batches(
-        self,
-        start_step: int = 0,
-        stop_step: int | None = None,
-        workers: int = 1,
-        image_size: Callable[[int], int] | int | None = None,
+        self, start_step: int = 0, stop_step: int | None = None, workers: int = 1
     ) -> Generator[Batch, None, None]:
         """`batch(step)` for each step from `start_step`, made ahead by background processes, in order.
 
-        `image_size` may be a function of the step. The workers end with the iterator: exhausted, closed or
-        dropped.
+        The workers end with the iterator: exhausted, closed or dropped.
         """
-
-        def steps() -> Iterator[tuple[int, int | None]]:
-            for step in itertools.count(start_step) if stop_step is None else range(start_step, stop_step):
-                yield step, image_size(step) if callable(image_size) else image_size
-
-        return made_ahead(self.batch, steps(), workers)
+        steps = itertools.count(start_step) if stop_step is None else range(start_step, stop_step)
+        return made_ahead(self.batch, ((step,) for step in steps), workers)
 
     def _keys(self, row: Row) -> list[tuple[object, ...]]:
         """What this row may share with others that makes them positives of each other."""

@@ -8,18 +8,21 @@ import numpy as np
 def rows_per_source(weights: Sequence[float], batch_size: int) -> list[int]:
     """Split `batch_size` rows by weight, as near as whole numbers can be (largest remainder; first on a tie).
 
-    Raises ValueError when a source would get no row at all.
+    Raises ValueError for weights below 0 or all 0, and when a source of some weight would get no row at all.
     """
+    if not all(0 <= weight < float("inf") for weight in weights) or not any(weights):
+        raise ValueError(f"weights: expected numbers from 0, not all 0, got {list(weights)}")
     total = sum(weights)
     shares = [batch_size * weight / total for weight in weights]
     counts = [int(share) for share in shares]
     by_remainder = sorted(range(len(weights)), key=lambda i: (counts[i] - shares[i], i))
     for i in by_remainder[: batch_size - sum(counts)]:
         counts[i] += 1
-    if 0 in counts:
+    lost = [i for i, count in enumerate(counts) if not count and weights[i]]
+    if lost:
         raise ValueError(
             f"batch_size {batch_size} is too small for the weights {list(weights)}: "
-            f"source {counts.index(0)} would get no row; expected at least one row for each"
+            f"source {lost[0]} would get no row; expected at least one row for each"
         )
     return counts
 

@@ -3,7 +3,7 @@
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from multimodal.config import from_dict
 from multimodal.datasets import DataConfig
@@ -46,15 +46,33 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
-class SizeConfig:
-    """Images of `side` pixels, until so large a share of the steps is done; the model's own size follows."""
+class StageConfig:
+    """Some steps of a run, with a warm-up and a cosine of their own; None: as the run itself says."""
 
-    until: float
+    steps: int
+    batch_size: int | None = None
+    side: int | None = None  # of the images; None: as the model sees them
+    weights: tuple[float, ...] | None = None  # of the sources in their order, 0 leaves one out
+    objective: ObjectiveConfig | None = None
+    optimizer: OptimizerConfig | None = None
+    freeze: tuple[str, ...] | None = None
+
+
+class Stage(NamedTuple):
+    """A stage with everything filled in."""
+
+    start: int  # the first of its steps, from 0
+    steps: int
+    batch_size: int
     side: int
+    weights: tuple[float, ...]
+    objective: ObjectiveConfig
+    optimizer: OptimizerConfig
+    freeze: tuple[str, ...]
 
-    def __post_init__(self) -> None:
-        if self.side < 1:
-            raise ValueError(f"sizes.side: expected at least 1, got {self.side}")
+    @property
+    def end(self) -> int:
+        return self.start + self.steps
 
 
 @dataclass(frozen=True)
@@ -66,10 +84,10 @@ class RunConfig:
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    steps: int = 1000
+    steps: int = 1000  # of a run without stages
     batch_size: int = 256  # of all ranks together
+    stages: tuple[StageConfig, ...] = ()  # one after the other; none: the whole run is one
     seed: int = 0
-    sizes: tuple[SizeConfig, ...] = ()  # lower resolutions at first
     cache_size: int | None = None  # side at which decoded images are kept; None: 9/8 of image_size
     precision: str = "auto"  # "float32", "bfloat16", or whichever is faster on this device
     start_from: str | None = None  # a model folder whose weights and tokenizer the run begins with
@@ -85,19 +103,38 @@ class RunConfig:
             raise ValueError("data: expected at least one [[data]] table, got none")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise ValueError(f"precision: expected 'auto', 'float32' or 'bfloat16', got {self.precision!r}")
-        for key in ("steps", "batch_size", "log_every", "evaluate_every", "checkpoint_every"):
+        for key in ("log_every", "evaluate_every", "checkpoint_every"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: expected at least 1, got {getattr(self, key)}")
-        ends = [size.until for size in self.sizes]
-        if sorted(set(ends)) != ends or not all(0 < end < 1 for end in ends):
-            raise ValueError(f"sizes: expected `until` to grow, between 0 and 1, got {ends}")
+        for number, stage in enumerate(self.plan()):
+            where = f"stages[{number}]" if self.stages else "run"
+            for key in ("steps", "batch_size", "side"):
+                if getattr(stage, key) < 1:
+                    raise ValueError(f"{where}.{key}: expected at least 1, got {getattr(stage, key)}")
+            if len(stage.weights) != len(self.data):
+                raise ValueError(
+                    f"{where}.weights: expected {len(self.data)}, one for each [[data]] table, got {len(stage.weights)}"
+                )
 
-    def size_at(self, step: int) -> int:
-        """The side of the images of `step` (from 0)."""
-        for size in self.sizes:
-            if step < size.until * self.steps:
-                return size.side
-        return self.model.image.image_size
+    def plan(self) -> list[Stage]:
+        """The stages in their order, what they leave open taken from the run."""
+        stages: list[Stage] = []
+        for own in self.stages or (StageConfig(self.steps),):
+            start = stages[-1].end if stages else 0
+            weights = tuple(source.weight for source in self.data) if own.weights is None else own.weights
+            stages.append(
+                Stage(
+                    start,
+                    own.steps,
+                    self.batch_size if own.batch_size is None else own.batch_size,
+                    self.model.image.image_size if own.side is None else own.side,
+                    weights,
+                    self.objective if own.objective is None else own.objective,
+                    self.optimizer if own.optimizer is None else own.optimizer,
+                    self.freeze if own.freeze is None else own.freeze,
+                )
+            )
+        return stages
 
 
 def run_config(table: dict[str, Any]) -> RunConfig:

@@ -21,19 +21,27 @@ from multimodal.files import clear_leftovers
 from multimodal.model import Model
 from multimodal.models import MAX_LOGIT_SCALE
 from multimodal.preprocess import ImageTransform
-from multimodal.training.config import RunConfig
+from multimodal.training.config import RunConfig, Stage
 from multimodal.training.log import MetricsLog, draw_curves
 from multimodal.training.memory import keep_freed_memory
 from multimodal.training.objectives import Objective
 from multimodal.training.optimizer import hidden_matrices, learning_rate, make_optimizer
 from multimodal.training.parallel import parallel
 from multimodal.training.precision import MasterWeights, choose_dtype
-from multimodal.training.start import freeze, make_network, make_tokenizer, run_fingerprint, with_tokenizer
-from multimodal.training.state import Progress, load_state, save_state
+from multimodal.training.start import (
+    freeze,
+    make_label_head,
+    make_network,
+    make_tokenizer,
+    run_fingerprint,
+    with_tokenizer,
+)
+from multimodal.training.state import Progress, load_progress, load_state, save_state
 from multimodal.zoo import choose_device, load_folder, save_folder, update_card
 
 Evaluate = Callable[[Model], dict[str, float]]
 STATE = "state.safetensors"
+STAGE_SEED = 1_000_003  # between the seeds of one stage's batches and the next's
 
 
 class TrainingError(RuntimeError):
@@ -84,12 +92,15 @@ class Run:
         if config.start_from is not None:
             start = load_folder(config.start_from, torch.device("cpu"), torch.float32)
         size = config.model.image.image_size
+        self.plan = config.plan()
+        self.total = self.plan[-1].end  # steps
+        first = self.plan[0]
         self.mixture = Mixture(
             config.data,
             root,
-            image_size=size,
+            image_size=first.side,
             cache_size=config.cache_size or size * 9 // 8,
-            batch_size=config.batch_size,
+            batch_size=first.batch_size,
             seed=config.seed,
             rank=rank(),
             world_size=world_size(),
@@ -105,23 +116,16 @@ class Run:
         self.network_config = with_tokenizer(config.model, self.tokenizer)
         self.transform = ImageTransform(size)
         self.network = make_network(self.network_config, config.seed, start)
-        freeze(self.network, config.freeze)
-        objective = Objective(
-            self.network,
-            config.objective,
-            self.tokenizer.eos_id,
-            len(self.mixture.label_names),
-            self.network_config.embed_dim,
-        ).to(device)
+        self.label_head = make_label_head(config, len(self.mixture.label_names))
         self.dtype = choose_dtype(config.precision, device)
-        self.masters = MasterWeights(objective, self.dtype)
-        self.scales = [p for name, p in self.masters.masters.items() if name.endswith("logit_scale")]
-        matrices = {f"network.{name}" for name in hidden_matrices(self.network)}  # without the label head
-        self.optimizer = make_optimizer(self.masters.masters, matrices, config.optimizer)
-        self.objective = parallel(objective, device)
-        self.progress = Progress()
+        self.progress = load_progress(out / STATE, self.fingerprint) if resume else Progress()
+        left = [stage for stage in self.plan if self.progress.step < stage.end]
+        self.begin(left[0] if left else self.plan[-1])
         if resume:
-            self.progress = load_state(out / STATE, self.fingerprint, self.masters, self.optimizer)
+            fresh = (
+                self.progress.step == self.stage.start
+            )  # what was saved are the moments of the stage before
+            load_state(out / STATE, self.masters, None if fresh else self.optimizer)
         self.started = time.perf_counter() - self.progress.seconds
         self.log = MetricsLog(out / "metrics.jsonl", self.progress.step) if rank() == 0 else None
         self.figures: dict[str, float] = {}
@@ -129,47 +133,70 @@ class Run:
         self.window: list[dict[str, Tensor]] = []  # terms of the steps since the last log
         self.window_start = time.perf_counter()
 
+    def begin(self, stage: Stage) -> None:
+        """What is trained, and how, in the steps of `stage`."""
+        self.stage = stage
+        freeze(self.network, stage.freeze)
+        objective = Objective(self.network, stage.objective, self.tokenizer.eos_id, self.label_head)
+        objective.to(self.device)
+        self.masters = MasterWeights(objective, self.dtype)
+        self.scales = [p for name, p in self.masters.masters.items() if name.endswith("logit_scale")]
+        matrices = {f"network.{name}" for name in hidden_matrices(self.network)}  # without the label head
+        self.optimizer = make_optimizer(self.masters.masters, matrices, stage.optimizer)
+        self.objective = parallel(objective, self.device).train()
+
     def go(self) -> None:
         """All steps that are left; then the model folder."""
         from tqdm import tqdm
 
-        config, first = self.config, self.progress.step
-        batches = self.mixture.batches(first, config.steps, config.workers, config.size_at)
         bar = tqdm(
-            total=config.steps * config.batch_size,
-            initial=first * config.batch_size,
+            total=sum(stage.steps * stage.batch_size for stage in self.plan),
+            initial=self.samples(self.progress.step),
             unit=" samples",
             unit_scale=True,
-            desc=config.name,
+            desc=self.config.name,
             disable=rank() > 0,
         )
-        self.objective.train()
         self.window_start = time.perf_counter()
         with bar:
-            for step, batch in zip(range(first, config.steps), batches, strict=True):
-                terms = self.step(step, batch)
-                bar.update(config.batch_size)
-                bar.set_postfix(loss=f"{float(terms['loss']):.3f}", refresh=False)
-                self.progress = Progress(step + 1, time.perf_counter() - self.started)
-                self.after(step + 1)
-        if rank() == 0 and self.measured_at != config.steps:
-            self.measure(config.steps)
+            for number, stage in enumerate(self.plan):
+                if self.progress.step >= stage.end:
+                    continue
+                if stage is not self.stage:
+                    self.masters.release()
+                    self.begin(stage)
+                mixture = self.mixture.mixed(
+                    stage.weights, stage.batch_size, stage.side, self.config.seed + number * STAGE_SEED
+                )
+                batches = mixture.batches(self.progress.step - stage.start, stage.steps, self.config.workers)
+                for step, batch in zip(range(self.progress.step, stage.end), batches, strict=True):
+                    terms = self.step(step, batch)
+                    bar.update(stage.batch_size)
+                    bar.set_postfix(loss=f"{float(terms['loss']):.3f}", refresh=False)
+                    self.progress = Progress(step + 1, time.perf_counter() - self.started)
+                    self.after(step + 1)
+        if rank() == 0 and self.measured_at != self.total:
+            self.measure(self.total)
         barrier()
+
+    def samples(self, steps: int) -> int:
+        """How many rows the first `steps` steps have."""
+        return sum(stage.batch_size * min(max(steps - stage.start, 0), stage.steps) for stage in self.plan)
 
     def step(self, step: int, batch: Batch) -> dict[str, Tensor]:
         """Forward, backward and, if all is finite, the optimizer's step. Returns the terms of the loss."""
-        config = self.config
-        torch.manual_seed(config.seed + step * world_size() + rank())  # of dropout
+        stage = self.stage
+        torch.manual_seed(self.config.seed + step * world_size() + rank())  # of dropout
         images, batch = self.on_device(batch)
         terms: dict[str, Tensor] = self.objective(images, batch)
         terms["loss"].backward()
         self.masters.pull_gradients()
         trained = [p for p in self.masters.masters.values() if p.grad is not None]
-        norm = torch.nn.utils.clip_grad_norm_(trained, config.optimizer.clip, foreach=True)
+        norm = torch.nn.utils.clip_grad_norm_(trained, stage.optimizer.clip, foreach=True)
         terms = {name: term.detach() for name, term in terms.items()}
         if not math.isfinite(float(norm)) or not math.isfinite(float(terms["loss"])):
             raise TrainingError(_not_finite(step, terms, float(norm), batch.names))
-        rate = learning_rate(step, config.steps, config.optimizer)
+        rate = learning_rate(step - stage.start, stage.steps, stage.optimizer)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
@@ -196,11 +223,11 @@ class Run:
     def after(self, done: int) -> None:
         """Log, evaluate and save, each when its time has come after `done` steps."""
         config = self.config
-        if done % config.log_every == 0 or done == config.steps:
+        if done % config.log_every == 0 or done == self.stage.end:
             self.log_window(done)
         if done % config.evaluate_every == 0 and rank() == 0:
             self.measure(done)
-        if done % config.checkpoint_every == 0 or done == config.steps:
+        if done % config.checkpoint_every == 0 or done == self.total:
             if self.log is not None:
                 save_state(self.out / STATE, self.progress, self.fingerprint, self.masters, self.optimizer)
                 draw_curves(self.log.rows, self.out / "curves.png")
@@ -213,8 +240,8 @@ class Run:
             for name in self.window[0]
         }
         now = time.perf_counter()
-        speed = len(self.window) * self.config.batch_size / (now - self.window_start)
-        rate = learning_rate(done - 1, self.config.steps, self.config.optimizer)
+        speed = len(self.window) * self.stage.batch_size / (now - self.window_start)
+        rate = learning_rate(done - 1 - self.stage.start, self.stage.steps, self.stage.optimizer)
         scale = float(self.network.scale.detach())
         self.window, self.window_start = [], now
         if self.log is not None:
@@ -247,7 +274,7 @@ class Run:
             "figures": {name: round(value, 4) for name, value in self.figures.items()},
             "training": {
                 "steps": done,
-                "samples": done * config.batch_size,
+                "samples": self.samples(done),
                 "hours": round(self.progress.seconds / 3600, 2),
                 "device": self.device.type,
                 "precision": str(self.dtype).removeprefix("torch."),

@@ -25,8 +25,9 @@ class Objective(nn.Module):
     """
 
     def __init__(
-        self, network: Network, config: ObjectiveConfig, eos_id: int, labels: int, embed_dim: int
+        self, network: Network, config: ObjectiveConfig, eos_id: int, label_head: nn.Linear | None
     ) -> None:
+        """label_head: without a bias, [D] -> [C], for the classification term"""
         super().__init__()
         self.network, self.config, self.eos_id = network, config, eos_id
         self.decoder = network.decoder if isinstance(network, Captioner) and config.captioning else None
@@ -37,13 +38,15 @@ class Objective(nn.Module):
             raise ValueError(
                 "objective.sigmoid: expected model.logit_bias to be set (SigLIP's is -10), got none"
             )
-        if config.classification and not labels:
+        if config.classification and label_head is None:
             raise ValueError("objective.classification: expected data with labels, got none")
-        self.label_head = nn.Linear(embed_dim, labels, bias=False) if config.classification else None
+        self.label_head = label_head
         self._freeze_unused()
 
     def _freeze_unused(self) -> None:
         dual, config = self.dual, self.config
+        if self.label_head is not None and not config.classification:
+            self.label_head.requires_grad_(False)
         if isinstance(self.network, Captioner) and self.decoder is None:
             self.network.decoder.requires_grad_(False)
         if not config.contrastive:

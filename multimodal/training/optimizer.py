@@ -1,6 +1,7 @@
 """Muon for the matrices of the towers, AdamW for all else; warm-up and cosine."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ class Muon(torch.optim.Optimizer):
     serves both. The other groups take AdamW's own (Loshchilov & Hutter 2019, algorithm 2).
     """
 
-    def __init__(self, groups: list[dict[str, object]], config: OptimizerConfig) -> None:
+    def __init__(self, groups: list[dict[str, Any]], config: OptimizerConfig) -> None:
         defaults = {"lr": config.lr, "weight_decay": 0.0, "orthogonal": False}
         super().__init__(groups, defaults)
         self.momentum, self.betas, self.eps = config.momentum, (config.beta1, config.beta2), 1e-6
@@ -80,7 +81,7 @@ def make_optimizer(parameters: dict[str, nn.Parameter], matrices: set[str], conf
     hidden = [p for name, p in parameters.items() if name in matrices]
     tables = [p for name, p in parameters.items() if name not in matrices and p.ndim >= 2]
     vectors = [p for name, p in parameters.items() if name not in matrices and p.ndim < 2]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": hidden, "weight_decay": config.weight_decay, "orthogonal": True},
         {"params": tables, "weight_decay": config.weight_decay},
         {"params": vectors},

@@ -30,6 +30,7 @@ class MasterWeights:
 
     def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
         """Take the float32 `module` over and turn it into `dtype`."""
+        self.module = module
         trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         if dtype == torch.float32:
             self.masters = trained
@@ -50,11 +51,18 @@ class MasterWeights:
         for parameter, master in self.pairs:
             parameter.copy_(master)
 
+    @torch.no_grad()
+    def release(self) -> None:
+        """Give the module its float32 weights back."""
+        self.module.float()
+        self.push_weights()
+
     def state(self) -> dict[str, Tensor]:
-        return {name: master.detach() for name, master in self.masters.items()}
+        """All parameters, those that are not trained as the network has them."""
+        return {name: p.detach() for name, p in (dict(self.module.named_parameters()) | self.masters).items()}
 
     @torch.no_grad()
     def load_state(self, state: dict[str, Tensor]) -> None:
-        for name, master in self.masters.items():
-            master.copy_(state[name])
+        for name, parameter in (dict(self.module.named_parameters()) | self.masters).items():
+            parameter.copy_(state[name])
         self.push_weights()

@@ -59,8 +59,16 @@ def make_network(config: NetworkConfig, seed: int, start: Model | None) -> Netwo
     return network
 
 
+def make_label_head(config: RunConfig, labels: int) -> nn.Linear | None:
+    """The classifier of the labels that the data have, if any stage needs it; thrown away after training."""
+    if not labels or not any(stage.objective.classification for stage in config.plan()):
+        return None
+    return nn.Linear(config.model.embed_dim, labels, bias=False)
+
+
 def freeze(network: nn.Module, names: tuple[str, ...]) -> None:
-    """Stop the gradients of the modules called `names` ("dual", "dual.image_encoder", ...)."""
+    """Train all but the modules called `names` ("dual", "dual.image_encoder", ...)."""
+    network.requires_grad_(True)
     modules = dict(network.named_modules())
     for name in names:
         if name not in modules or not name:

@@ -33,16 +33,13 @@ def save_state(
         file.write(save(tensors, {"run": json.dumps(run)}))
 
 
-def load_state(
-    path: Path, fingerprint: str, masters: MasterWeights, optimizer: torch.optim.Optimizer
-) -> Progress:
-    """Put the state back; a state of another run, or a file that is none, is a ValueError."""
+def load_progress(path: Path, fingerprint: str) -> Progress:
+    """How far the run of this state has come; that of another run, or a file that is none, is a ValueError."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(str(path), "pt") as file:
             run = json.loads(file.metadata()["run"])
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         progress = Progress(int(run["step"]), float(run["seconds"]))
         found = run["fingerprint"]
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
@@ -52,13 +49,22 @@ def load_state(
             f"{path}: expected the state of run {fingerprint}, got that of {found}: the run file has changed "
             "since; train into another folder"
         )
+    return progress
+
+
+def load_state(path: Path, masters: MasterWeights, optimizer: torch.optim.Optimizer | None) -> None:
+    """Put the weights back and, where there is an optimizer, its moments."""
+    from safetensors.torch import load_file
+
+    tensors = load_file(path)
     masters.load_state(_under("master.", tensors))
+    if optimizer is None:
+        return
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _under("optimizer.", tensors).items():
         index, key = name.split(".")
         moments.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    return progress
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

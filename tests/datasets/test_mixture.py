@@ -142,12 +142,27 @@ def test_templates_take_the_place_of_captions_at_their_rate(mix, tokenizer):
     assert 0.25 - 0.04 < templated / total < 0.25 + 0.04  # four standard deviations: 0.039
 
 
-def test_sizes_may_change_by_the_step_and_limits_thin(mix):
+def test_limits_thin(mix):
     mixture = mix(DataConfig("many.tar", limit=5, **PLAIN))
     assert [name[-3:] for name in mixture.parts[0].names] == ["000", "004", "008", "012", "016"]
-    sizes = [batch.images.shape[-1] for batch in mixture.batches(0, 4, 0, lambda step: 4 if step < 2 else 8)]
-    assert sizes == [4, 4, 8, 8]
-    assert mixture.batch(0, 6).images.shape[-1] == 6
+
+
+def test_the_same_pictures_mixed_otherwise(mix):
+    mixture = mix(MANY, FEW)
+    before = mixture.batch(3)
+    other = mixture.mixed([0, 1], batch_size=4, image_size=6, seed=5)
+    batch = other.batch(2)
+    assert batch.images.shape == (4, 3, 6, 6)
+    assert {name.split("/")[0] for name in batch.names} == {FEW.path}
+    assert len(mixture.mixed([3, 1], 8, 8, 0).batch(0).names) == 8
+    assert sorted(mixture.mixed([1, 0], 5, 8, 0).batch(0).names)[0].startswith(MANY.path)
+    for ours, theirs in zip(mixture.batch(3), before, strict=True):  # the first mixture is as it was
+        assert torch.equal(ours, theirs) if isinstance(ours, torch.Tensor) else ours == theirs
+    for weights in ([0, 0], [-1, 2], [float("nan"), 1]):
+        with pytest.raises(ValueError, match="weights: expected numbers from 0, not all 0"):
+            mixture.mixed(weights, 8, 8, 0)
+    with pytest.raises(ValueError, match="image_size: expected at least 1, got 0"):
+        mixture.mixed([1, 1], 8, 0, 0)
 
 
 def test_what_cannot_be_used_is_counted_and_named(mix, root, tar_bytes, pairs):

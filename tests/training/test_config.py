@@ -19,16 +19,20 @@ def test_the_model_table_decides_what_is_built():
     [
         ({"stepz": 3}, r"run: expected keys among .*, got \['stepz'\]"),
         ({"steps": "many"}, "run.steps: expected int, got 'many'"),
-        ({"steps": 0}, "steps: expected at least 1, got 0"),
+        ({"steps": 0}, "run.steps: expected at least 1, got 0"),
         ({"precision": "fp8"}, "precision: expected .* got 'fp8'"),
         ({"data": []}, r"data: expected at least one \[\[data\]\]"),
         ({"data": [{"path": "a", "wait": 1}]}, r"run.data\[0\]: expected keys among .*, got \['wait'\]"),
         ({"tokenizer": {"kind": "words"}}, "tokenizer.kind: expected 'bpe' or 'clip', got 'words'"),
         ({"model": {}}, r"model: expected \['image', 'text'\]"),
         ({"model": 3}, r"expected a \[model\] table"),
-        ({"sizes": [{"until": 0.6, "side": 16}, {"until": 0.6, "side": 24}]}, "grow, .* got .0.6, 0.6"),
-        ({"sizes": [{"until": 1.0, "side": 16}]}, "sizes: expected `until` to grow, between 0 and 1"),
-        ({"sizes": [{"until": 0.5, "side": 0}]}, "sizes.side: expected at least 1, got 0"),
+        ({"stages": [{"steps": 0}]}, r"stages\[0\].steps: expected at least 1, got 0"),
+        (
+            {"stages": [{"steps": 1}, {"steps": 2, "side": 0}]},
+            r"stages\[1\].side: expected at least 1, got 0",
+        ),
+        ({"stages": [{"steps": 1, "weights": [1, 2]}]}, r"stages\[0\].weights: expected 1, one for each"),
+        ({"stages": [{"side": 32}]}, r"run.stages\[0\]: expected \['steps'\]"),
         ({"optimizer": {"beta3": 0.1}}, r"run.optimizer: expected keys .*\['beta3'\]"),
     ],
 )
@@ -37,11 +41,25 @@ def test_mistakes_are_named(changes, message):
         run_config(table(**changes))
 
 
-def test_low_resolution_comes_first():
-    config = run_config(table(steps=10, sizes=[{"until": 0.25, "side": 16}, {"until": 0.5, "side": 24}]))
-    whole = config.model.image.image_size
-    assert [config.size_at(step) for step in range(10)] == [16] * 3 + [24] * 2 + [whole] * 5
-    assert run_config(table(steps=2)).size_at(0) == whole
+def test_a_stage_takes_from_the_run_what_it_does_not_say():
+    stages = [
+        {"steps": 3, "side": 16, "objective": {"captioning": 0.0}, "weights": [2]},
+        {"steps": 4, "batch_size": 8, "freeze": ["dual"], "optimizer": {"lr": 0.5}},
+    ]
+    run = run_config(table(steps=99, batch_size=4, stages=stages))
+    first, second = run.plan()
+    assert (first.start, first.end, second.start, second.end) == (0, 3, 3, 7)
+    assert (first.batch_size, first.side, first.freeze, first.weights) == (4, 16, (), (2.0,))
+    assert (second.batch_size, second.side, second.freeze, second.weights) == (8, 32, ("dual",), (1.0,))
+    assert first.objective.captioning == 0.0
+    assert second.objective == run.objective
+    assert first.optimizer == run.optimizer
+    assert second.optimizer.lr == 0.5
+
+
+def test_without_stages_the_run_is_one():
+    [stage] = run_config(table(steps=7)).plan()
+    assert (stage.start, stage.end, stage.batch_size, stage.side, stage.weights) == (0, 7, 16, 32, (1.0,))
 
 
 def test_files_that_are_no_run(tmp_path):

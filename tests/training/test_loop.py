@@ -87,6 +87,48 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(finished, make_run, shap
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+STAGES = [
+    {"steps": 3, "side": 16, "batch_size": 8, "objective": {"captioning": 0.0}, "freeze": ["dual.text_encoder"]},
+    {"steps": 4},
+    {"steps": 2, "freeze": ["dual"], "objective": {"contrastive": 0.0}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_stages_follow_each_other_and_resume_anywhere(make_run, shapes, tmp_path, precision):
+    class Killed(Exception):
+        pass
+
+    whole = make_run(stages=STAGES, precision=precision, checkpoint_every=1)
+    out = train(whole, tmp_path / "whole", shapes, device=CPU)
+    rows = metrics(out)
+    assert [row["step"] for row in rows] == list(range(1, 10))
+    assert ["captioning" in row for row in rows] == [False] * 3 + [True] * 6
+    assert ["contrastive" in row for row in rows] == [True] * 7 + [False] * 2
+    assert load(out, device=CPU).card["training"]["samples"] == 3 * 8 + 6 * 16
+    for stop in (2, 3, 5, 7, 8):  # within a stage and between two
+
+        def killed(model):
+            raise Killed
+
+        cut = tmp_path / f"cut{stop}"
+        run = make_run(stages=STAGES, precision=precision, checkpoint_every=1, evaluate_every=stop + 1)
+        with pytest.raises(Killed):
+            train(run, cut, shapes, device=CPU, evaluate=killed)
+        train(whole, cut, shapes, resume=True, device=CPU)
+        assert losses(cut) == losses(out)
+        ours, theirs = load_file(cut / "state.safetensors"), load_file(out / "state.safetensors")
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_what_a_stage_freezes_stays(make_run, shapes, tmp_path):
+    first = train(make_run(stages=STAGES[:2]), tmp_path / "first", shapes, device=CPU)
+    both = train(make_run(stages=STAGES), tmp_path / "both", shapes, device=CPU)
+    before, after = load_file(first / "model.safetensors"), load_file(both / "model.safetensors")
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {name for name in before if name.startswith("decoder.")} - {"decoder.head.weight"}
+
+
 def test_resume_starts_where_there_is_nothing_and_never_mixes_runs(finished, make_run, shapes, tmp_path):
     out = train(make_run(steps=1), tmp_path / "new", shapes, resume=True, device=CPU)
     assert len(losses(out)) == 1

@@ -43,7 +43,7 @@ def batch() -> Batch:
 
 def test_terms_are_those_of_the_plain_pass(network, batch):
     config = ObjectiveConfig(contrastive=0.5, captioning=2.0, classification=0.25, label_smoothing=0.1)
-    objective = Objective(network, config, EOS, 3, 16)
+    objective = Objective(network, config, EOS, torch.nn.Linear(16, 3, bias=False))
     terms = objective(batch.images, batch)
     plain = network(batch.images, batch.tokens)  # every row, all the padding
     images, texts, scale = plain.dual
@@ -62,7 +62,7 @@ def test_terms_are_those_of_the_plain_pass(network, batch):
 
 
 def test_a_term_of_weight_zero_is_not_computed_and_its_parts_are_frozen(network, batch):
-    objective = Objective(network, ObjectiveConfig(contrastive=0.0), EOS, 0, 16)
+    objective = Objective(network, ObjectiveConfig(contrastive=0.0), EOS, None)
     terms = objective(batch.images, batch)
     assert set(terms) == {"loss", "captioning"}
     terms["loss"].backward()
@@ -72,19 +72,19 @@ def test_a_term_of_weight_zero_is_not_computed_and_its_parts_are_frozen(network,
 
 
 def test_without_captioned_rows_the_captioning_term_is_zero(network, batch):
-    objective = Objective(network, ObjectiveConfig(), EOS, 0, 16)
+    objective = Objective(network, ObjectiveConfig(), EOS, None)
     terms = objective(batch.images, batch._replace(captioning=torch.zeros(10, dtype=torch.bool)))
     assert terms["captioning"].detach() == 0
     terms["loss"].backward()
 
 
 def test_what_cannot_be_trained_is_refused(network):
-    for config, labels, message in (
-        (ObjectiveConfig(contrastive=0.0, captioning=0.0), 3, "expected a term"),
-        (ObjectiveConfig(sigmoid=True), 3, "expected model.logit_bias"),
-        (ObjectiveConfig(classification=1.0), 0, "expected data with labels"),
+    for config, message in (
+        (ObjectiveConfig(contrastive=0.0, captioning=0.0), "expected a term"),
+        (ObjectiveConfig(sigmoid=True), "expected model.logit_bias"),
+        (ObjectiveConfig(classification=1.0), "expected data with labels"),
     ):
         with pytest.raises(ValueError, match=message):
-            Objective(network, config, EOS, labels, 16)
+            Objective(network, config, EOS, None)
     with pytest.raises(ValueError, match=r"such as \['dual', 'decoder'\], got 'towers'"):
         freeze(network, ("towers",))

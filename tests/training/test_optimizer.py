@@ -58,7 +58,8 @@ def test_singular_vectors_stay_and_singular_values_come_near_one(rows, columns, 
     matrix = size * (u * values) @ v
     found = u.T @ orthogonalized(matrix) @ v.T  # diagonal where the singular vectors are the same
     torch.testing.assert_close(found, found.diagonal().diag(), atol=1e-5, rtol=0)
-    assert found.diagonal().min() > 0.6 and found.diagonal().max() < 1.3
+    assert found.diagonal().min() > 0.6
+    assert found.diagonal().max() < 1.3
 
 
 def test_a_matrix_takes_the_step_of_torch():

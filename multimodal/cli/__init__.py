@@ -12,6 +12,7 @@ from multimodal.cli import console
 from multimodal.cli.demo import demo
 from multimodal.cli.find import index, search
 from multimodal.cli.make import models, shapes, train
+from multimodal.cli.measure import evaluate
 from multimodal.cli.pictures import caption, classify, embed
 from multimodal.training import TrainingError
 
@@ -26,6 +27,7 @@ COMMANDS: tuple[Callable[..., int | None], ...] = (
     embed,
     shapes,
     train,
+    evaluate,
     models,
 )
 

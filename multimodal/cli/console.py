@@ -18,6 +18,11 @@ def say(text: str = "") -> None:
     _write(text, sys.stdout)
 
 
+def say_lines(text: str) -> None:
+    for line in text.splitlines():
+        say(line)
+
+
 def complain(text: str) -> None:
     """A line on stderr."""
     _write(f"multimodal: {' '.join(text.split())}", sys.stderr)

@@ -11,6 +11,14 @@ from torch import Tensor
 BINS = 15
 
 
+class ZeroShot(NamedTuple):
+    """Zero-shot predictions for the images of a set that have a label."""
+
+    probabilities: Tensor  # [N, C] float32
+    labels: Tensor  # [N] int64
+    class_names: list[str]
+
+
 class Reliability(NamedTuple):
     """Predictions sorted into bins by confidence: what a reliability diagram draws. Empty bins hold 0."""
 

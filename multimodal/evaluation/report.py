@@ -1,9 +1,11 @@
 """A table of measures that prints, shows itself in a notebook and serialises."""
 
 import html
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from multimodal.evaluation.classification import ZeroShot, per_class_accuracy, reliability
 from multimodal.outputs import Rejected
 
 HEAD = ("dataset", "measure", "value", "n")
@@ -29,12 +31,27 @@ class Measure:
         return self.dataset, self.measure, self.shown, str(self.n)
 
 
+def class_table(found: ZeroShot) -> dict[str, float | None]:
+    """Class name -> accuracy, best first; None for a class without images."""
+    accuracy = per_class_accuracy(found.probabilities, found.labels)
+    known = dict(zip(found.class_names, accuracy.tolist(), strict=True))
+    best = sorted(known, key=lambda name: (math.isnan(known[name]), -known[name], name))
+    return {name: None if math.isnan(known[name]) else round(known[name], 4) for name in best}
+
+
 @dataclass(frozen=True)
 class Report:
-    """What a model reached, and the samples that could not be used."""
+    """What a model reached, the samples that could not be used, and the predictions behind the accuracies."""
 
-    rows: tuple[Measure, ...]
+    rows: tuple[Measure, ...] = ()
     rejected: tuple[Rejected, ...] = ()
+    zero_shot: dict[str, ZeroShot] = field(default_factory=dict)  # by data set
+
+    def __add__(self, other: "Report") -> "Report":
+        """One report on other data sets after the other."""
+        return Report(
+            self.rows + other.rows, self.rejected + other.rejected, self.zero_shot | other.zero_shot
+        )
 
     def flat(self) -> dict[str, float]:
         """`dataset/measure` -> value"""
@@ -44,6 +61,11 @@ class Report:
         return {
             "measures": [asdict(row) for row in self.rows],
             "rejected": [item.to_dict() for item in self.rejected],
+            "per_class_accuracy": {name: class_table(found) for name, found in self.zero_shot.items()},
+            "reliability": {
+                name: {key: values.tolist() for key, values in reliability(*found[:2])._asdict().items()}
+                for name, found in self.zero_shot.items()
+            },
         }
 
     def __str__(self) -> str:

@@ -6,7 +6,7 @@ I = images, S = sentences, C = classes, D = embedding width
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, SupportsFloat, TypeVar
+from typing import Any, Protocol, SupportsFloat, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from multimodal.datasets import Sample, open_source
 from multimodal.datasets.sample import check_templates
 from multimodal.evaluation.captioning import bleu4, cider, distinct_captions
-from multimodal.evaluation.classification import expected_calibration_error, top_k_accuracy
+from multimodal.evaluation.classification import ZeroShot, expected_calibration_error, top_k_accuracy
 from multimodal.evaluation.report import Measure, Report
 from multimodal.evaluation.retrieval import image_text_recall
 from multimodal.outputs import Rejected
@@ -74,14 +74,6 @@ class ValidationConfig:
             raise ValueError(f"limit of {self.name}: expected at least 1, got {self.limit}")
 
 
-class ZeroShot(NamedTuple):
-    """Zero-shot predictions for the images that have a label."""
-
-    probabilities: Tensor  # [I, C] float32
-    labels: Tensor  # [I] int64
-    class_names: list[str]
-
-
 class ValidationSet:
     """One data set, opened: its samples, and what a model makes of them.
 
@@ -99,20 +91,22 @@ class ValidationSet:
         if "classify" in config.tasks and len(self.class_names) < 2:
             raise ValueError(f"{config.name}: expected at least 2 classes, got {self.class_names}")
 
-    def measure(self, model: EvaluatedModel, beams: Sequence[int] = (1,)) -> list[Measure]:
+    def measure(self, model: EvaluatedModel, beams: Sequence[int] = (1,)) -> Report:
         """All figures of the tasks that the set is for and the model can do."""
         tasks = set(self.config.tasks) & set(model.can)
         rows: list[Measure] = []
+        zero_shot: dict[str, ZeroShot] = {}
         if tasks & {"classify", "search"}:
             images = self.embed_images(model)
             if "classify" in tasks:
-                rows += self._classification(self.zero_shot(model, images))
+                found = zero_shot[self.config.name] = self.zero_shot(model, images)
+                rows += self._classification(found)
             if "search" in tasks:
                 rows += self._retrieval(model, images)
         if "caption" in tasks:
             for num_beams in beams:
                 rows += self._captioning(self.captions(model, num_beams), num_beams)
-        return rows
+        return Report(tuple(rows), self.rejected, zero_shot)
 
     def embed_images(self, model: EvaluatedModel) -> Tensor:
         """[I, D] unit length, in the order of `source`"""
@@ -216,5 +210,4 @@ class Validation:
     def report(self, model: EvaluatedModel, beams: Sequence[int] = (1,)) -> Report:
         """beams: a captioning run for each number of beams; 1 is greedy"""
         with torch.no_grad():
-            rows = [row for each in self.sets for row in each.measure(model, beams)]
-        return Report(tuple(rows), tuple(item for each in self.sets for item in each.rejected))
+            return sum((each.measure(model, beams) for each in self.sets), Report())

@@ -143,7 +143,8 @@ def put_weights(network: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 
 def card_text(name: str, card: dict[str, Any]) -> str:
-    """The model card as Markdown: flat tables as tables, lists as lists; what is nested stays in config.json."""
+    """The model card as Markdown: flat tables as tables, lists as lists, `pictures` as those of that name
+    beside it; what is nested stays in config.json."""
     lines = [f"# {name}", ""]
     nested = []
     for key, value in card.items():
@@ -152,6 +153,9 @@ def card_text(name: str, card: dict[str, Any]) -> str:
         title = [f"## {TITLES.get(key, key.replace('_', ' ').capitalize())}", ""]
         if isinstance(value, dict) and any(isinstance(v, dict | list | tuple) for v in value.values()):
             nested.append(f"`card.{key}`")
+        elif key == "pictures":
+            for what, file in value.items():
+                lines += [f"## {what}", "", f"![{what}]({file})", ""]
         elif isinstance(value, dict):
             lines += [*title, "| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in value.items()), ""]
         elif isinstance(value, list):

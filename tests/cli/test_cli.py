@@ -38,7 +38,7 @@ def test_help_has_examples(run, name):
     examples = done.out.split("Examples:\n")[1].split("\n\n")[0].splitlines()
     assert any(line.startswith(f"    multimodal {name}") for line in examples)
     assert "\n  --json" in done.out
-    assert ("\n  --model" in done.out) == (name not in ("shapes", "train", "models"))
+    assert ("\n  --model" in done.out) == (name not in ("shapes", "train", "evaluate", "models"))
     assert ("\n  --device" in done.out) == (name not in ("shapes", "models"))
 
 

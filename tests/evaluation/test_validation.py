@@ -70,9 +70,9 @@ def test_images_without_a_label_are_not_classified(model, tmp_path: Path) -> Non
     make_table(tmp_path / "set", labels=True)
     file = tmp_path / "set" / "data.jsonl"
     file.write_text(file.read_text().replace(', "label": "red"', "").replace(', "label": "cyan"', ""))
-    rows = ValidationSet(ValidationConfig("a", "set", ("classify", "search")), tmp_path).measure(model)
-    assert {row.measure: row.n for row in rows}["zero_shot_top1"] == 5
-    assert {row.measure: row.n for row in rows}["image_to_text_recall@1"] == 7
+    report = ValidationSet(ValidationConfig("a", "set", ("classify", "search")), tmp_path).measure(model)
+    assert {row.measure: row.n for row in report.rows}["zero_shot_top1"] == 5
+    assert {row.measure: row.n for row in report.rows}["image_to_text_recall@1"] == 7
 
 
 def test_more_images_than_go_to_the_model_at_once(model, tmp_path: Path) -> None:

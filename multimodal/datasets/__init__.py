@@ -2,8 +2,9 @@
 
 from multimodal.datasets.cache import load_images
 from multimodal.datasets.folder import read_folder
-from multimodal.datasets.mixture import Batch, DataConfig, Mixture
+from multimodal.datasets.mixture import Batch, Mixture
 from multimodal.datasets.opening import open_source
+from multimodal.datasets.part import DataConfig
 from multimodal.datasets.sample import Sample, Source
 from multimodal.datasets.shapes import DrawnShapes, draw_shapes
 from multimodal.datasets.table import read_table

@@ -7,7 +7,6 @@ that each take their rows of it see together what one process would see.
 import copy
 import itertools
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,50 +18,10 @@ from multimodal.datasets.cache import load_images
 from multimodal.datasets.loader import made_ahead
 from multimodal.datasets.opening import open_source
 from multimodal.datasets.order import EpochOrder, interleave, joined, rows_per_source
-from multimodal.datasets.sample import Source, check_templates, label_captions
+from multimodal.datasets.part import DataConfig, Part, Row
+from multimodal.datasets.sample import Source
 from multimodal.outputs import Rejected
-from multimodal.preprocess import Augment, Tokenizer
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """One source of a mixture: one `[[data]]` table of a run file."""
-
-    path: str  # a tar, a folder of tars, a folder of class folders, a csv or a jsonl
-    weight: float = 1.0  # its share of each batch, relative to the other sources
-    captioning: bool = True  # the decoder learns from its captions (never from templates drawn instead)
-    templates: list[str] | None = None  # captions from the label, such as "a photo of a {}."
-    label_rate: float = 0.0  # how often a template takes the place of a caption where a sample has both
-    limit: int | None = None  # at most so many samples, evenly spaced
-    scale: float = 0.5  # the rest is handed to preprocess.Augment
-    flip: bool = True
-    rotate: bool = False
-    color: float = 0.0
-    erase: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.weight < float("inf"):
-            raise ValueError(f"weight of {self.path}: expected a number above 0, got {self.weight}")
-        if not 0 <= self.label_rate <= 1:
-            raise ValueError(f"label_rate of {self.path}: expected 0 to 1, got {self.label_rate}")
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit of {self.path}: expected at least 1, got {self.limit}")
-        if self.templates is not None:
-            check_templates(self.templates)
-        if self.label_rate > 0 and not self.templates:
-            raise ValueError(
-                f"label_rate of {self.path} is {self.label_rate}: expected templates as well, got none"
-            )
-        try:
-            _ = self.augment
-        except ValueError as error:
-            raise ValueError(f"augmentation of {self.path}: {error}") from None
-
-    @property
-    def augment(self) -> Augment:
-        return Augment(
-            scale=self.scale, flip=self.flip, rotate=self.rotate, color=self.color, erase=self.erase
-        )
+from multimodal.preprocess import Tokenizer
 
 
 class Batch(NamedTuple):
@@ -74,56 +33,6 @@ class Batch(NamedTuple):
     captioning: Tensor  # bool [B]: the decoder learns from this row
     labels: Tensor  # int64 [B]: index into `Mixture.label_names`, -1 where there is none
     names: list[str]
-
-
-class Row(NamedTuple):
-    """One row of a batch, as numbers."""
-
-    source: int
-    sample: int  # index into its source
-    text: int  # index into the mixture's texts
-    label_only: bool  # the text speaks of the label and not of the image
-    own: bool  # the text is one of the sample's captions
-
-
-class Part:
-    """One source in memory: images [N, 3, C, C], captions as indices into the mixture's texts."""
-
-    def __init__(self, config: DataConfig, source: Source, images: Tensor, text_ids: dict[str, int]) -> None:
-        def number(text: str) -> int:
-            return text_ids.setdefault(text, len(text_ids))
-
-        self.config, self.images, self.augment = config, images, config.augment
-        self.summary = f"{config.path}: {source.summary()}"
-        self.names = [f"{config.path}/{entry.name}" for entry in source.entries]
-        self.sample_labels = [entry.label for entry in source.entries]
-        self.captions = np.array([number(text) for entry in source.entries for text in entry.captions])
-        self.first = np.cumsum(
-            [0] + [len(entry.captions) for entry in source.entries]
-        )  # [N + 1] into captions
-        about: dict[str, set[tuple[str, ...]]] = {}
-        for entry in source.entries:
-            if entry.label is not None:
-                about.setdefault(entry.label, set()).add(entry.captions)
-        self.templated = {
-            label: np.array([number(text) for text in label_captions(label, config.templates or ())], int)
-            for label in about
-        }
-        # All images of a label share their captions: those speak of the label and not of the image.
-        self.label_only = {
-            label: len(sets) == 1 and all(label.casefold() in text.casefold() for text in next(iter(sets)))
-            for label, sets in about.items()
-        }
-
-    def draw(self, source: int, index: int, pick: float, label_draw: float) -> Row:
-        """The row of sample `index` for draws in [0, 1): one of its captions, or of the templates."""
-        label = self.sample_labels[index]
-        if label is not None and len(self.templated[label]) and label_draw < self.config.label_rate:
-            texts, label_only, own = self.templated[label], True, False
-        else:
-            texts = self.captions[self.first[index] : self.first[index + 1]]
-            label_only, own = label is not None and self.label_only[label], True
-        return Row(source, index, int(texts[int(pick * len(texts))]), label_only, own)
 
 
 class Mixture:

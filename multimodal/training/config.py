@@ -35,10 +35,11 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
+    muon: bool = True  # for the matrices of the towers; all else, and they too if false, take AdamW's step
     lr: float = 3e-3
     weight_decay: float = 0.1
-    momentum: float = 0.95  # of the matrices, which take Muon's step
-    beta1: float = 0.9  # of all else, which takes AdamW's
+    momentum: float = 0.95  # Muon's
+    beta1: float = 0.9  # AdamW's
     beta2: float = 0.98
     warmup: int = 200  # steps
     final_lr: float = 0.0  # as a fraction of lr, at the end of the cosine

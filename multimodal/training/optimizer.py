@@ -78,6 +78,7 @@ def orthogonalized(matrix: Tensor) -> Tensor:
 
 def make_optimizer(parameters: dict[str, nn.Parameter], matrices: set[str], config: OptimizerConfig) -> Muon:
     """For named parameters, those in `matrices` orthogonalized. Gains, biases and scalars do not decay."""
+    matrices = matrices if config.muon else set()
     hidden = [p for name, p in parameters.items() if name in matrices]
     tables = [p for name, p in parameters.items() if name not in matrices and p.ndim >= 2]
     vectors = [p for name, p in parameters.items() if name not in matrices and p.ndim < 2]

@@ -201,3 +201,25 @@ def test_a_mixture_without_a_tokenizer_waits_for_one(root, tokenizer):
         mixture.batch(0)
     mixture.use_tokenizer(tokenizer)
     assert mixture.batch(0).tokens.shape[0] == 4
+
+
+def test_wider_names_are_drawn_too_and_are_no_label(mix, tokenizer):
+    wider = {"conifer": ["fir"], "tree": ["fir", "oak"]}
+    config = DataConfig("named.tar", templates=LABELS, label_rate=1.0, wider={"tree": ["oak"]}, **PLAIN)
+    mixture = mix(config, batch_size=4)
+    seen: dict[str, set[str]] = {}
+    for step in range(60):
+        batch = mixture.batch(step)
+        rows = list(zip(batch.labels.tolist(), texts(batch, tokenizer), batch.groups.tolist(), strict=True))
+        for label, text, group in rows:
+            seen.setdefault(mixture.label_names[label], set()).add(text)
+            for other_label, other_text, other_group in rows:
+                exact = label == other_label and "tree" not in text + other_text
+                assert (group == other_group) >= (exact or text == other_text)
+    assert seen == {"oak": {"a oak", "one oak", "a tree", "one tree"}, "elm": {"a elm", "one elm"}}
+    with pytest.raises(ValueError, match=r"wider of few: expected labels that are there, got \['pine'\]"):
+        mix(DataConfig("few", templates=LABELS, wider=wider | {"x": ["pine"]}, **PLAIN), batch_size=4)
+    with pytest.raises(ValueError, match=r"wider.tree of few: expected a list of labels, got 'oak'"):
+        DataConfig("few", templates=LABELS, wider={"tree": "oak"})
+    with pytest.raises(ValueError, match="expected templates as well"):
+        DataConfig("few", wider=wider)

@@ -90,12 +90,12 @@ def test_a_convolution_is_one_matrix():
     torch.testing.assert_close(conv.flatten(1), flat)
 
 
-def test_all_else_takes_the_step_of_adamw():
+def test_all_else_takes_the_step_of_adamw_and_without_muon_all_does():
     torch.manual_seed(0)
     ours = {"table": nn.Parameter(torch.randn(5, 3)), "bias": nn.Parameter(torch.randn(4))}
     theirs = {name: nn.Parameter(p.detach().clone()) for name, p in ours.items()}
-    config = OptimizerConfig(lr=0.01, weight_decay=0.2)
-    optimizer = make_optimizer(ours, set(), config)
+    config = OptimizerConfig(muon=False, lr=0.01, weight_decay=0.2)
+    optimizer = make_optimizer(ours, {"table"}, config)
     groups = [
         {"params": [theirs["table"]], "weight_decay": 0.2}, {"params": [theirs["bias"]], "weight_decay": 0.0}
     ]  # fmt: skip

@@ -20,7 +20,9 @@ def load_images(source: Source, size: int, progress: bool = True, threads: int |
     """
     from tqdm import tqdm
 
-    images = torch.empty(len(source), 3, size, size, dtype=torch.uint8)
+    # Resizing bytes is several times faster where the three channels of a pixel lie beside each other.
+    shape = (len(source), 3, size, size)
+    images = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
     failed: dict[int, str] = {}
 
     def decode(start: int) -> int:

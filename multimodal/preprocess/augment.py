@@ -66,7 +66,7 @@ class Augment:
         """Brightness, contrast and saturation in one step: b (c (s x + (1 - s) gray) + (1 - c) mean)."""
         b, c, s = (1 + self.color * (2 * draw - 1) for draw in draws)
         gray = torch.tensor(GRAY)
-        pixels = view.flatten(1).float()  # [3, H, W] -> [3, H W]
+        pixels = view.float().flatten(1)  # [3, H, W] -> [3, H W]
         mean = float(gray @ pixels.mean(1))
         matrix = b * c * (s * torch.eye(3) + (1 - s) * gray.expand(3, 3))
         pixels = torch.addmm(torch.full((3, 1), b * (1 - c) * mean), matrix, pixels)

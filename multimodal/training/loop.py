@@ -41,7 +41,6 @@ from multimodal.zoo import choose_device, load_folder, save_folder, update_card
 
 Evaluate = Callable[[Model], dict[str, float]]
 STATE = "state.safetensors"
-STAGE_SEED = 1_000_003  # between the seeds of one stage's batches and the next's
 
 
 class TrainingError(RuntimeError):
@@ -122,9 +121,8 @@ class Run:
         left = [stage for stage in self.plan if self.progress.step < stage.end]
         self.begin(left[0] if left else self.plan[-1])
         if resume:
-            fresh = (
-                self.progress.step == self.stage.start
-            )  # what was saved are the moments of the stage before
+            # Between two stages, what was saved are the moments of the one before.
+            fresh = self.progress.step == self.stage.start
             load_state(out / STATE, self.masters, None if fresh else self.optimizer)
         self.started = time.perf_counter() - self.progress.seconds
         self.log = MetricsLog(out / "metrics.jsonl", self.progress.step) if rank() == 0 else None
@@ -136,6 +134,9 @@ class Run:
     def begin(self, stage: Stage) -> None:
         """What is trained, and how, in the steps of `stage`."""
         self.stage = stage
+        self.mixture_now = self.mixture.mixed(
+            stage.weights, stage.batch_size, stage.side, self.config.seed + stage.start
+        )
         freeze(self.network, stage.freeze)
         objective = Objective(self.network, stage.objective, self.tokenizer.eos_id, self.label_head)
         objective.to(self.device)
@@ -159,16 +160,14 @@ class Run:
         )
         self.window_start = time.perf_counter()
         with bar:
-            for number, stage in enumerate(self.plan):
+            for stage in self.plan:
                 if self.progress.step >= stage.end:
                     continue
                 if stage is not self.stage:
                     self.masters.release()
                     self.begin(stage)
-                mixture = self.mixture.mixed(
-                    stage.weights, stage.batch_size, stage.side, self.config.seed + number * STAGE_SEED
-                )
-                batches = mixture.batches(self.progress.step - stage.start, stage.steps, self.config.workers)
+                first = self.progress.step - stage.start
+                batches = self.mixture_now.batches(first, stage.steps, self.config.workers)
                 for step, batch in zip(range(self.progress.step, stage.end), batches, strict=True):
                     terms = self.step(step, batch)
                     bar.update(stage.batch_size)

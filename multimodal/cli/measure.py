@@ -63,7 +63,8 @@ def evaluate(
     folder = Path(model)
     if card and not (folder / "config.json").is_file():
         raise ValueError(f"card: expected MODEL to be a model folder, got {model!r}")
-    network = open_model(model, device)
+    # A folder may be called like a shipped model: the card must go to the one that is measured.
+    network = open_model(str(folder.resolve()) if card else model, device)
     report = evaluate_model(network, data, limit, numbers)
     console.name_rejected(report.rejected)
     if card:

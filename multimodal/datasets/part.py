@@ -18,9 +18,8 @@ class DataConfig:
     weight: float = 1.0  # its share of each batch, relative to the other sources
     captioning: bool = True  # the decoder learns from its captions (never from templates drawn instead)
     templates: list[str] | None = None  # captions from the label, such as "a photo of a {}."
-    wider: dict[str, list[str]] = field(
-        default_factory=dict
-    )  # {"dog": ["poodle", ...]}: for templates as well
+    # {"dog": ["poodle", ...]}: a name that templates take too, beside the label itself
+    wider: dict[str, list[str]] = field(default_factory=dict)
     label_rate: float = 0.0  # how often a template takes the place of a caption where a sample has both
     limit: int | None = None  # at most so many samples, evenly spaced
     scale: float = 0.5  # the rest is handed to preprocess.Augment

@@ -116,6 +116,8 @@ class Run:
         self.transform = ImageTransform(size)
         self.network = make_network(self.network_config, config.seed, start)
         self.label_head = make_label_head(config, len(self.mixture.label_names))
+        for stage in self.plan:  # a mistake in the last is told now, and not after hours
+            self.prepare(stage)
         self.dtype = choose_dtype(config.precision, device)
         self.progress = load_progress(out / STATE, self.fingerprint) if resume else Progress()
         left = [stage for stage in self.plan if self.progress.step < stage.end]
@@ -131,14 +133,17 @@ class Run:
         self.window: list[dict[str, Tensor]] = []  # terms of the steps since the last log
         self.window_start = time.perf_counter()
 
+    def prepare(self, stage: Stage) -> tuple[Mixture, Objective]:
+        """The batches of a stage, and the network with its loss. ValueError where they cannot be had."""
+        config = self.config
+        mixture = self.mixture.mixed(stage.weights, stage.batch_size, stage.side, config.seed + stage.start)
+        freeze(self.network, stage.freeze)
+        return mixture, Objective(self.network, stage.objective, self.tokenizer.eos_id, self.label_head)
+
     def begin(self, stage: Stage) -> None:
         """What is trained, and how, in the steps of `stage`."""
         self.stage = stage
-        self.mixture_now = self.mixture.mixed(
-            stage.weights, stage.batch_size, stage.side, self.config.seed + stage.start
-        )
-        freeze(self.network, stage.freeze)
-        objective = Objective(self.network, stage.objective, self.tokenizer.eos_id, self.label_head)
+        self.mixture_now, objective = self.prepare(stage)
         objective.to(self.device)
         self.masters = MasterWeights(objective, self.dtype)
         self.scales = [p for name, p in self.masters.masters.items() if name.endswith("logit_scale")]

@@ -45,8 +45,8 @@ class Objective(nn.Module):
 
     def _freeze_unused(self) -> None:
         dual, config = self.dual, self.config
-        if self.label_head is not None and not config.classification:
-            self.label_head.requires_grad_(False)
+        if self.label_head is not None:
+            self.label_head.requires_grad_(bool(config.classification))  # an earlier stage may have frozen it
         if isinstance(self.network, Captioner) and self.decoder is None:
             self.network.decoder.requires_grad_(False)
         if not config.contrastive:

@@ -5,8 +5,8 @@ same network and batches.
 
 The plain loop is what one writes first: every row through every part, padding included, float32, AdamW as it
 comes. Ours: the decoder on real captions only, texts in groups of similar length, the precision that pays on
-the device; and Muon, which costs more than AdamW. Both are measured in turn, in one process; the ratio of each
-pair is taken, then the median.
+the device; and the optimizer of the recipe. Both are measured in turn, in one process; the ratio of each pair
+is taken, then the median.
 """
 
 import argparse

@@ -32,6 +32,7 @@ def test_the_model_table_decides_what_is_built():
             r"stages\[1\].side: expected at least 1, got 0",
         ),
         ({"stages": [{"steps": 1, "weights": [1, 2]}]}, r"stages\[0\].weights: expected 1, one for each"),
+        ({"stages": [{"steps": 1, "side": 40}]}, r"side: expected a multiple of patch_size 16, got 40"),
         ({"stages": [{"side": 32}]}, r"run.stages\[0\]: expected \['steps'\]"),
         ({"optimizer": {"beta3": 0.1}}, r"run.optimizer: expected keys .*\['beta3'\]"),
     ],

@@ -121,6 +121,31 @@ def test_stages_follow_each_other_and_resume_anywhere(make_run, shapes, tmp_path
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_labels_may_come_in_a_later_stage(make_run, shapes, tmp_path):
+    words = {"contrastive": 1.0, "captioning": 0.0}
+    stages = [{"steps": 1, "objective": words}, {"steps": 2, "objective": words | {"classification": 1.0}}]
+    out = train(make_run(stages=stages, checkpoint_every=1), tmp_path / "run", shapes, device=CPU)
+    state = load_file(out / "state.safetensors")
+    head = state["master.label_head.weight"]
+    moments = [t for name, t in state.items() if name.startswith("optimizer.") and t.shape == head.shape]
+    assert len(moments) == 2  # AdamW's: it was trained
+
+
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        ({"freeze": ["eyes"]}, "expected the name of a module"),
+        ({"weights": [0]}, "weights: expected numbers from 0, not all 0"),
+        ({"objective": {"contrastive": 0.0, "captioning": 0.0}}, "expected a term"),
+        ({"objective": {"sigmoid": True}}, "expected model.logit_bias"),
+    ],
+)
+def test_a_mistake_in_the_last_stage_is_told_at_once(make_run, shapes, tmp_path, last, message):
+    with pytest.raises(ValueError, match=message):
+        train(make_run(stages=[{"steps": 1}, {"steps": 1, **last}]), tmp_path / "run", shapes, device=CPU)
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
 def test_what_a_stage_freezes_stays(make_run, shapes, tmp_path):
     first = train(make_run(stages=STAGES[:2]), tmp_path / "first", shapes, device=CPU)
     both = train(make_run(stages=STAGES), tmp_path / "both", shapes, device=CPU)

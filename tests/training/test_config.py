@@ -1,8 +1,12 @@
+from pathlib import Path
+
 import pytest
 
 from multimodal.models import CaptionerConfig, DualEncoderConfig
 from multimodal.training import read_run, run_config
 from tests.training.conftest import table
+
+RECIPES = Path(__file__).parents[2] / "data" / "recipes"
 
 
 def test_the_model_table_decides_what_is_built():
@@ -70,3 +74,10 @@ def test_files_that_are_no_run(tmp_path):
         (tmp_path / "bad.toml").write_bytes(text)
         with pytest.raises(ValueError, match=r"bad\.toml: expected TOML"):
             read_run(tmp_path / "bad.toml")
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.toml")), ids=lambda path: path.stem)
+def test_recipes_are_runs_of_their_name(path):
+    run = read_run(path)
+    assert run.name == path.stem
+    assert run.validation

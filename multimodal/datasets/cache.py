@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 from multimodal.datasets.sample import Source
-from multimodal.preprocess import open_image
+from multimodal.preprocess import ImageTransform, open_image
 
 CHUNK = 32  # images per task of the thread pool
 
 
-def load_images(source: Source, size: int, progress: bool = True, threads: int | None = None) -> Tensor:
-    """Decode all images of `source`: uint8 [N, 3, size, size], the square in the middle, resized.
+def load_images(
+    source: Source, size: int, resize: str = "crop", progress: bool = True, threads: int | None = None
+) -> Tensor:
+    """Decode all images of `source`: uint8 [N, 3, size, size], made square as `ImageTransform` does.
 
     Samples whose image cannot be decoded move to `source.rejected`, so row i always belongs to `source[i]`.
     """
@@ -24,12 +26,13 @@ def load_images(source: Source, size: int, progress: bool = True, threads: int |
     shape = (len(source), 3, size, size)
     images = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
     failed: dict[int, str] = {}
+    transform = ImageTransform(size, resize=resize)
 
     def decode(start: int) -> int:
         indices = range(start, min(start + CHUNK, len(source)))
         for i in indices:
             try:
-                images[i] = _pixels(source[i].image, size)
+                images[i] = _pixels(source[i].image, transform)
             except (OSError, ValueError) as error:
                 failed[i] = str(error)
         return len(indices)
@@ -54,16 +57,9 @@ def load_images(source: Source, size: int, progress: bool = True, threads: int |
     return images
 
 
-def _pixels(image: object, size: int) -> Tensor:
+def _pixels(image: object, transform: ImageTransform) -> Tensor:
     """The picture as uint8 [3, size, size]."""
     import numpy as np
-    from PIL import Image
 
-    picture = open_image(image)
-    if picture.size != (size, size):  # the square in the middle first: a thin picture resized whole is huge
-        width, height = picture.size
-        side = min(width, height)
-        left, top = (width - side) / 2, (height - side) / 2
-        box = (left, top, left + side, top + side)
-        picture = picture.resize((size, size), Image.Resampling.BICUBIC, box, reducing_gap=3.0)
+    picture = transform.resized(open_image(image))
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # [H, W, 3] -> [3, H, W]

@@ -41,7 +41,7 @@ class Mixture:
     Arguments: `configs` and the folder `root` that their paths are relative to; `tokenizer` (or
     `use_tokenizer` later, when it is trained on `texts`); `image_size`, the side S of the batches;
     `cache_size`, the side at which all decoded images are kept in memory; `batch_size`, of all ranks
-    together; `seed`; `rank` and `world_size`.
+    together; `seed`; `rank` and `world_size`; `resize`, how a picture becomes square.
     Raises ValueError when the images would take more than `max_cache_bytes`, when a source has no usable
     sample, and when the batch cannot be split over the sources or the ranks.
     """
@@ -58,6 +58,7 @@ class Mixture:
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        resize: str = "crop",
         max_cache_bytes: int = 8 * 2**30,
         progress: bool = True,
     ) -> None:
@@ -78,7 +79,7 @@ class Mixture:
         text_ids: dict[str, int] = {}
         self.parts: list[Part] = []
         for config, source in zip(configs, sources, strict=True):
-            images = load_images(source, cache_size, progress)
+            images = load_images(source, cache_size, resize, progress)
             if not len(source):
                 raise ValueError(f"{source.path}: expected images, got {source.summary()}")
             self.parts.append(Part(config, source, images, text_ids))
@@ -176,7 +177,7 @@ class Mixture:
             images=images,
             tokens=torch.from_numpy(self._tokens[[row.text for row in rows]].astype(np.int64)),
             groups=torch.tensor(groups),
-            captioning=torch.tensor([row.own and self.parts[row.source].config.captioning for row in rows]),
+            captioning=torch.tensor([row.captioning for row in rows]),
             labels=torch.tensor([-1 if name is None else self._label_ids[name] for name in labels]),
             names=[self.parts[row.source].names[row.sample] for row in rows],
         )

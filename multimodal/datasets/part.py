@@ -16,7 +16,7 @@ class DataConfig:
 
     path: str  # a tar, a folder of tars, a folder of class folders, a csv or a jsonl
     weight: float = 1.0  # its share of each batch, relative to the other sources
-    captioning: bool = True  # the decoder learns from its captions (never from templates drawn instead)
+    captioning: bool = True  # the decoder learns from its captions, and from names where there is no more
     templates: list[str] | None = None  # captions from the label, such as "a photo of a {}."
     # {"dog": ["poodle", ...]}: a name that templates take too, beside the label itself
     wider: dict[str, list[str]] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Row(NamedTuple):
     sample: int  # index into its source
     text: int  # index into the mixture's texts
     label_only: bool  # the text speaks of the label and not of the image
-    own: bool  # the text is one of the sample's captions
+    captioning: bool  # the decoder learns from it
 
 
 class Part:
@@ -111,10 +111,10 @@ class Part:
     def draw(self, source: int, index: int, pick: float, label_draw: float) -> Row:
         """The row of sample `index` for draws in [0, 1): one of its captions, or of the templates."""
         label = self.sample_labels[index]
+        label_only = label is not None and self.label_only[label]
         if label is not None and len(self.templated[label]) and label_draw < self.config.label_rate:
             place = int(pick * len(self.templated[label]))
-            exact = place < len(self.config.templates or ())
-            return Row(source, index, int(self.templated[label][place]), exact, False)
+            text, captioning = self.templated[label][place], self.config.captioning and label_only
+            return Row(source, index, int(text), place < len(self.config.templates or ()), captioning)
         texts = self.captions[self.first[index] : self.first[index + 1]]
-        label_only = label is not None and self.label_only[label]
-        return Row(source, index, int(texts[int(pick * len(texts))]), label_only, True)
+        return Row(source, index, int(texts[int(pick * len(texts))]), label_only, self.config.captioning)

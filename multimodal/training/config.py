@@ -9,6 +9,7 @@ from multimodal.config import from_dict
 from multimodal.datasets import DataConfig
 from multimodal.evaluation import ValidationConfig
 from multimodal.models import NetworkConfig, network_config
+from multimodal.preprocess import ImageTransform
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class RunConfig:
     stages: tuple[StageConfig, ...] = ()  # one after the other; none: the whole run is one
     seed: int = 0
     cache_size: int | None = None  # side at which decoded images are kept; None: 9/8 of image_size
+    resize: str = "crop"  # how a picture becomes square, in training and for the model: "squash" or "pad" too
     precision: str = "auto"  # "float32", "bfloat16", or whichever is faster on this device
     start_from: str | None = None  # a model folder whose weights and tokenizer the run begins with
     freeze: tuple[str, ...] = ()  # modules that stay as they are, such as "dual"
@@ -104,6 +106,7 @@ class RunConfig:
             raise ValueError("data: expected at least one [[data]] table, got none")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise ValueError(f"precision: expected 'auto', 'float32' or 'bfloat16', got {self.precision!r}")
+        ImageTransform(1, resize=self.resize)  # it refuses what it does not know
         for key in ("log_every", "evaluate_every", "checkpoint_every"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: expected at least 1, got {getattr(self, key)}")

@@ -100,6 +100,7 @@ class Run:
             image_size=first.side,
             cache_size=config.cache_size or size * 9 // 8,
             batch_size=first.batch_size,
+            resize=config.resize,
             seed=config.seed,
             rank=rank(),
             world_size=world_size(),
@@ -113,7 +114,7 @@ class Run:
             self.tokenizer = make_tokenizer(config.tokenizer, self.mixture, out, resume)
         self.mixture.use_tokenizer(self.tokenizer)
         self.network_config = with_tokenizer(config.model, self.tokenizer)
-        self.transform = ImageTransform(size)
+        self.transform = ImageTransform(size, resize=config.resize)
         self.network = make_network(self.network_config, config.seed, start)
         self.label_head = make_label_head(config, len(self.mixture.label_names))
         for stage in self.plan:  # a mistake in the last is told now, and not after hours

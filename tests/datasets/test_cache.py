@@ -37,17 +37,18 @@ def test_rows_belong_to_samples_and_unreadable_ones_are_named(shard, noise, thre
     assert all("got a JPEG whose header is damaged" in item.reason for item in source.rejected)
 
 
+@pytest.mark.parametrize("resize", ["crop", "squash"])
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (16, 40), (41, 16), (9, 100)])
-def test_the_square_in_the_middle_resized(tmp_path, height, width):
+def test_two_ramps_made_square(tmp_path, height, width, resize):
     y, x = np.mgrid[:height, :width]
     pixels = np.stack([255 * x / width, 255 * y / height, 0 * x], -1).round().astype(np.uint8)  # two ramps
     (tmp_path / "ramp").mkdir()
     (tmp_path / "ramp/a.png").write_bytes(png(pixels))
-    [image] = load_images(open_source(tmp_path), 8, progress=False)
-    side = min(height, width)
-    middles = (np.arange(8) + 0.5) * side / 8 - 0.5  # of the eight pixels, in pixels of the square
-    across = 255 * (middles + (width - side) / 2) / width
-    down = 255 * (middles + (height - side) / 2) / height
+    [image] = load_images(open_source(tmp_path), 8, resize, progress=False)
+    seen_width, seen_height = (width, height) if resize == "squash" else [min(height, width)] * 2
+    middles = (np.arange(8) + 0.5) / 8  # of the eight pixels, as a part of what is seen
+    across = 255 * (middles * seen_width - 0.5 + (width - seen_width) / 2) / width
+    down = 255 * (middles * seen_height - 0.5 + (height - seen_height) / 2) / height
     expected = np.stack(np.broadcast_arrays(across, down[:, None], 0))
     inner = slice(2, -2)  # at the border a bicubic filter has only one side
     difference = np.abs(image.numpy() - expected)

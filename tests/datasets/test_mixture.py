@@ -136,10 +136,21 @@ def test_templates_take_the_place_of_captions_at_their_rate(mix, tokenizer):
         batch = mixture.batch(step)
         for row, text in enumerate(texts(batch, tokenizer)):
             drawn = "class" in text
-            assert drawn == (not batch.captioning[row])  # the decoder never learns from templates
+            assert drawn == (not batch.captioning[row])  # the decoder learns what speaks of the picture
             templated += drawn
             total += 1
     assert 0.25 - 0.04 < templated / total < 0.25 + 0.04  # four standard deviations: 0.039
+
+
+def test_the_decoder_learns_names_where_nothing_speaks_of_the_picture(mix, tokenizer):
+    named = DataConfig("few", templates=LABELS, label_rate=0.5, wider={"tree": ["oak", "elm"]}, **PLAIN)
+    mixture = mix(named, batch_size=4)
+    said = set()
+    for step in range(40):
+        batch = mixture.batch(step)
+        assert batch.captioning.all()
+        said |= set(texts(batch, tokenizer))
+    assert {"a oak", "one elm", "a tree", "one tree"} <= said
 
 
 def test_limits_thin(mix):

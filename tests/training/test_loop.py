@@ -41,7 +41,7 @@ def test_a_run_leaves_a_model_its_figures_and_its_curves(make_run, shapes, tmp_p
         seen.append(model.embed_texts(["a red circle"]))
         return {"set/measure": 0.25 * len(seen)}
 
-    run = make_run(evaluate_every=4, card={"about": "A test."})
+    run = make_run(evaluate_every=4, card={"about": "A test."}, resize="squash")
     out = train(run, tmp_path / "run", shapes, device=CPU, evaluate=evaluate)
     rows = metrics(out)
     steps = [row for row in rows if "loss" in row]
@@ -56,6 +56,7 @@ def test_a_run_leaves_a_model_its_figures_and_its_curves(make_run, shapes, tmp_p
     with Image.open(out / "curves.png") as picture:
         assert picture.format == "PNG"
     model = load(out, device=CPU)
+    assert model.transform.resize == "squash"
     assert model.can == {"classify", "search", "caption"}
     assert torch.equal(model.embed_texts(["a red circle"]), seen[-1])
     assert model.card["about"] == "A test."

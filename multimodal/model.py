@@ -206,6 +206,7 @@ class Model:
         num_beams: int = 1,
         max_new_tokens: int | None = None,
         *,
+        length_penalty: float | None = None,
         batch_size: int | None = None,
     ) -> Any:
         """Write a sentence about each picture.
@@ -213,6 +214,8 @@ class Model:
         images: one or many, see `Model`.
         num_beams: hypotheses followed at a time; 1 takes the likeliest token each time (greedy).
         max_new_tokens: a sentence is cut there; None is as long as the model can.
+        length_penalty: beams are compared by log-probability / length ** length_penalty: the larger, the
+            longer are the sentences; None is the model's own.
         batch_size: pictures in one pass of the network; None is a sensible number.
 
         Returns a `Caption` (`.text`, `.score`: mean log-probability per token, `.image`), or `Results` of
@@ -221,7 +224,7 @@ class Model:
         >>> model.caption("cat.jpg").text  # doctest: +SKIP
         'a cat is sleeping on a couch.'
         """
-        return tasks.caption(self, images, num_beams, max_new_tokens, batch_size)
+        return tasks.caption(self, images, num_beams, max_new_tokens, length_penalty, batch_size)
 
     def index(self, folder: str | Path, path: str | Path, *, batch_size: int | None = None) -> tasks.Index:
         """Make the pictures of a folder searchable: one SQLite file at `path`.

@@ -33,10 +33,13 @@ def generate(
     pad_id: int,
     max_new_tokens: int,
     num_beams: int = 1,
+    length_penalty: float = 1.0,
 ) -> Generated:
     """Continue `prompt` [B, P] until `eos_id` or `max_new_tokens`: greedily, or by beam search.
 
-    `cache` has seen nothing yet. Raises ValueError for a number below 1.
+    Beams are compared by log-probability / length ** length_penalty: 0 looks for the likeliest sentence,
+    which is a short one, 1 for the likeliest tokens. `cache` has seen nothing yet. Raises ValueError for a
+    number below 1.
     """
     for name, value in (("max_new_tokens", max_new_tokens), ("num_beams", num_beams)):
         if value < 1:
@@ -45,7 +48,7 @@ def generate(
         return Generated(prompt[:, :0], torch.zeros(0, device=prompt.device))
     if num_beams == 1:
         return greedy(step, cache, prompt, eos_id, pad_id, max_new_tokens)
-    return beam_search(step, cache, prompt, eos_id, pad_id, max_new_tokens, num_beams)
+    return beam_search(step, cache, prompt, eos_id, pad_id, max_new_tokens, num_beams, length_penalty)
 
 
 def greedy(
@@ -71,9 +74,16 @@ def greedy(
 
 
 def beam_search(
-    step: Step[C], cache: C, prompt: Tensor, eos_id: int, pad_id: int, max_new_tokens: int, num_beams: int
+    step: Step[C],
+    cache: C,
+    prompt: Tensor,
+    eos_id: int,
+    pad_id: int,
+    max_new_tokens: int,
+    num_beams: int,
+    length_penalty: float,
 ) -> Generated:
-    """The likeliest of `num_beams` hypotheses kept at every length, compared by log-probability per token.
+    """The best of `num_beams` hypotheses kept at every length (Wu et al. 2016, section 7).
 
     A hypothesis that ends among the best K candidates leaves for the pool; a sequence is done when its pool
     is full and no living hypothesis scores better than the worst there.
@@ -93,6 +103,7 @@ def beam_search(
     V = log_probabilities.shape[-1]
     for position in range(max_new_tokens):
         length = position + 1
+        divisor = length**length_penalty
         # [B, K, V] -> [B, K * V] -> the best 2 K: at most K of them end, so K go on
         candidates, index = (live[..., None] + log_probabilities).flatten(1).topk(min(2 * K, K * V))
         beam, token = index // V, index % V  # [B, 2 K]
@@ -101,19 +112,22 @@ def beam_search(
         ends = token == eos_id
         ranked = torch.arange(candidates.shape[1], device=prompt.device) < K
 
-        finished = (candidates / length).masked_fill(~(ends & ranked) | done[:, None], -torch.inf)
+        finished = (candidates / divisor).masked_fill(~(ends & ranked) | done[:, None], -torch.inf)
         pool, kept = torch.cat([pool, finished], 1).topk(K)
         pool_tokens = torch.cat([pool_tokens, grown], 1)[first_row, kept]
 
         live, kept = candidates.masked_fill(ends, -torch.inf).topk(K)
         live_tokens = grown[first_row, kept]
-        done |= pool[:, -1] >= live[:, 0] / length
+        done |= pool[:, -1] >= live[:, 0] / divisor
         if bool(done.all()) or length == max_new_tokens:
             break
         cache.select((first_row * K + beam[first_row, kept]).flatten())
         fed = token[first_row, kept].reshape(B * K, 1)
         log_probabilities = step(fed, cache)[:, -1].float().log_softmax(-1).unflatten(0, (B, K))
 
-    unfinished = (live / length).masked_fill(done[:, None], -torch.inf)  # cut by max_new_tokens
+    unfinished = (live / divisor).masked_fill(done[:, None], -torch.inf)  # cut by max_new_tokens
     scores, best = torch.cat([pool, unfinished], 1).max(1)  # [B]
-    return Generated(torch.cat([pool_tokens, live_tokens], 1)[first_row[:, 0], best], scores)
+    tokens = torch.cat([pool_tokens, live_tokens], 1)[first_row[:, 0], best]  # [B, T]
+    ended = (tokens == eos_id).any(1)
+    lengths = torch.where(ended, (tokens == eos_id).int().argmax(1) + 1, length)
+    return Generated(tokens, scores * lengths ** (length_penalty - 1))

@@ -17,6 +17,7 @@ from multimodal.outputs import Encoded
 @dataclass(frozen=True)
 class CaptionerConfig(DualEncoderConfig):
     decoder: TextDecoderConfig = field(default_factory=TextDecoderConfig)
+    length_penalty: float = 1.0  # beams are compared by log-probability / length ** length_penalty
 
 
 class CaptionerOutput(NamedTuple):
@@ -27,16 +28,18 @@ class CaptionerOutput(NamedTuple):
 class Captioner(nn.Module):
     """The image is encoded once, for its embedding and for the decoder."""
 
-    def __init__(self, dual: DualEncoder, decoder: TextDecoder) -> None:
+    def __init__(self, dual: DualEncoder, decoder: TextDecoder, length_penalty: float = 1.0) -> None:
         super().__init__()
         self.dual = dual
         self.decoder = decoder
+        self.length_penalty = length_penalty  # of beam search, unless another is asked for
 
     @classmethod
     def from_config(cls, config: CaptionerConfig) -> "Captioner":
         dual = DualEncoder.from_config(config)
         assert isinstance(dual.image_encoder.width, int)
-        return cls(dual, TextDecoder(replace(config.decoder, memory_width=dual.image_encoder.width)))
+        decoder = TextDecoder(replace(config.decoder, memory_width=dual.image_encoder.width))
+        return cls(dual, decoder, config.length_penalty)
 
     @property
     def logit_scale(self) -> Tensor:

@@ -1,5 +1,6 @@
 """A sentence about a picture."""
 
+import math
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ def caption(
     images: Any,
     num_beams: int = 1,
     max_new_tokens: int | None = None,
+    length_penalty: float | None = None,
     batch_size: int | None = None,
 ) -> Caption | Results[Caption]:
     """A sentence about each image; see `Model.caption`."""
@@ -35,10 +37,13 @@ def caption(
             raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
     if max_new_tokens > longest:
         raise ValueError(f"max_new_tokens: expected at most {longest}, got {max_new_tokens}")
+    length_penalty = network.length_penalty if length_penalty is None else length_penalty
+    if not math.isfinite(length_penalty):
+        raise ValueError(f"length_penalty: expected a finite number, got {length_penalty}")
     sources = resolve(images)
     results: Results[Caption] = Results()
     for places, batch in image_batches(model, sources, results.rejected, batch_size, "captioning"):
-        generated = _write(model, network, batch, num_beams, max_new_tokens)
+        generated = _write(model, network, batch, num_beams, max_new_tokens, length_penalty)
         for picture, tokens, score in zip(
             pictures(sources, places), generated.tokens.tolist(), generated.scores.tolist(), strict=True
         ):
@@ -49,7 +54,12 @@ def caption(
 
 @torch.inference_mode()
 def _write(
-    model: TaskModel, network: Captioner, batch: Tensor, num_beams: int, max_new_tokens: int
+    model: TaskModel,
+    network: Captioner,
+    batch: Tensor,
+    num_beams: int,
+    max_new_tokens: int,
+    length_penalty: float,
 ) -> Generated:
     """images [B, 3, S, S] -> tokens [B, T] after bos, scores [B]"""
     tokenizer = model.tokenizer
@@ -61,6 +71,7 @@ def _write(
         pad_id=tokenizer.pad_id,
         max_new_tokens=max_new_tokens,
         num_beams=num_beams,
+        length_penalty=length_penalty,
     )
 
 

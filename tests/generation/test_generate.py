@@ -82,8 +82,8 @@ def greedy_by_hand(table, prompt, longest):
     return tokens
 
 
-def beam_by_hand(table, prompt, longest, beams):
-    """(total, tokens) hypotheses in lists."""
+def beam_by_hand(table, prompt, longest, beams, penalty):
+    """(score, tokens) of the best, hypotheses in lists."""
     living, pool = [(0.0, [])], []
     for length in range(1, longest + 1):
         grown = sorted(
@@ -94,12 +94,12 @@ def beam_by_hand(table, prompt, longest, beams):
             ),
             reverse=True,
         )
-        pool += [(total / length, tokens) for total, tokens in grown[:beams] if tokens[-1] == EOS]
+        pool += [(total / length**penalty, tokens) for total, tokens in grown[:beams] if tokens[-1] == EOS]
         pool = sorted(pool, reverse=True)[:beams]
         living = [item for item in grown if item[1][-1] != EOS][:beams]
-        if len(pool) == beams and pool[-1][0] >= living[0][0] / length:
+        if len(pool) == beams and pool[-1][0] >= living[0][0] / length**penalty:
             return pool[0]
-    return max(pool + [(total / longest, tokens) for total, tokens in living])
+    return max(pool + [(total / longest**penalty, tokens) for total, tokens in living])
 
 
 def every_sentence(vocab_size, longest):
@@ -116,6 +116,9 @@ TABLES = st.builds(
 )  # flat to sharp
 
 
+PENALTIES = st.sampled_from([-0.5, 0.0, 0.6, 1.0, 2.0])
+
+
 @settings(max_examples=100, deadline=None)
 @given(table=TABLES, rows=st.integers(1, 4), longest=st.integers(1, 7))
 def test_greedy_takes_the_likeliest_token_again_and_again(table, rows, longest):
@@ -128,24 +131,37 @@ def test_greedy_takes_the_likeliest_token_again_and_again(table, rows, longest):
 
 
 @settings(max_examples=150, deadline=None)
-@given(table=TABLES, rows=st.integers(1, 4), longest=st.integers(1, 7), beams=st.integers(2, 5))
-def test_beam_search_is_that_of_a_loop_over_lists(table, rows, longest, beams):
+@given(
+    table=TABLES,
+    rows=st.integers(1, 4),
+    longest=st.integers(1, 7),
+    beams=st.integers(2, 5),
+    penalty=PENALTIES,
+)
+def test_beam_search_is_that_of_a_loop_over_lists(table, rows, longest, beams, penalty):
     prompts = [[2, row] for row in range(rows)]
-    found, scores, tokens = run(table, prompts, max_new_tokens=longest, num_beams=beams)
+    settings = {"max_new_tokens": longest, "num_beams": beams, "length_penalty": penalty}
+    found, scores, tokens = run(table, prompts, **settings)
     for prompt, sentence, score, row in zip(prompts, found, scores, tokens.tolist(), strict=True):
-        expected, best = beam_by_hand(table, prompt, longest, beams)
-        assert score == pytest.approx(expected, abs=1e-5)
+        expected, best = beam_by_hand(table, prompt, longest, beams, penalty)
         assert sentence == best
+        assert score == pytest.approx(mean_log_probability(table, prompt, best), abs=1e-5)
+        assert score * len(best) == pytest.approx(expected * len(best) ** penalty, rel=1e-5)
         assert row[len(sentence) :] == [PAD] * (longest - len(sentence))
 
 
+@pytest.mark.parametrize("penalty", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("seed", range(20))
-def test_enough_beams_find_the_best_sentence_of_all(seed):
+def test_enough_beams_find_the_best_sentence_of_all(seed, penalty):
     table, longest = Table(4, seed), 4
-    [found], [score], _ = run(table, [[2]], max_new_tokens=longest, num_beams=4**longest)
+    settings = {"max_new_tokens": longest, "num_beams": 4**longest, "length_penalty": penalty}
+    [found], [score], _ = run(table, [[2]], **settings)
     sentences = list(every_sentence(4, longest))
     assert len(sentences) == 1 + 3 + 9 + 27 + 81
-    best = max(sentences, key=lambda sentence: mean_log_probability(table, [2], sentence))
+    best = max(
+        sentences,
+        key=lambda sentence: mean_log_probability(table, [2], sentence) * len(sentence) ** (1 - penalty),
+    )
     assert found == best
     assert score == pytest.approx(mean_log_probability(table, [2], best), abs=1e-5)
 

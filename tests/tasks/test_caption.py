@@ -53,12 +53,26 @@ def test_beams_do_not_depend_on_the_batch(tiny_model, photos):
     assert max(better) > 0  # looking further finds likelier sentences
 
 
+def test_a_larger_length_penalty_gives_longer_sentences(make_model, photos):
+    model = make_model()
+
+    def lengths(**asked):
+        return [len(found.text) for found in model.caption(photos, num_beams=3, **asked)]
+
+    assert lengths() == lengths(length_penalty=1.0)
+    assert sum(lengths(length_penalty=-1.0)) < sum(lengths(length_penalty=3.0))
+    model.network.length_penalty = -1.0
+    assert lengths() == lengths(length_penalty=-1.0)
+
+
 def test_numbers_that_are_refused(tiny_model, photos):
     for bad in (0, -1, 1.5, True):
         with pytest.raises(ValueError, match="num_beams must be a whole number of at least 1"):
             tiny_model.caption(photos, num_beams=bad)
         with pytest.raises(ValueError, match="max_new_tokens must be a whole number of at least 1"):
             tiny_model.caption(photos, max_new_tokens=bad)
+    with pytest.raises(ValueError, match="length_penalty: expected a finite number, got nan"):
+        tiny_model.caption(photos, num_beams=2, length_penalty=float("nan"))
     with pytest.raises(ValueError, match="max_new_tokens: expected at most 63, got 64"):
         tiny_model.caption(photos, max_new_tokens=64)
 

@@ -16,7 +16,7 @@ class DataConfig:
 
     path: str  # a tar, a folder of tars, a folder of class folders, a csv or a jsonl
     weight: float = 1.0  # its share of each batch, relative to the other sources
-    captioning: bool = True  # the decoder learns from its captions, and from names where there is no more
+    captioning: bool = True  # the decoder learns its captions; templates too where those only name the label
     templates: list[str] | None = None  # captions from the label, such as "a photo of a {}."
     # {"dog": ["poodle", ...]}: a name that templates take too, beside the label itself
     wider: dict[str, list[str]] = field(default_factory=dict)
@@ -114,7 +114,8 @@ class Part:
         label_only = label is not None and self.label_only[label]
         if label is not None and len(self.templated[label]) and label_draw < self.config.label_rate:
             place = int(pick * len(self.templated[label]))
-            text, captioning = self.templated[label][place], self.config.captioning and label_only
-            return Row(source, index, int(text), place < len(self.config.templates or ()), captioning)
+            exact = place < len(self.config.templates or ())
+            captioning = self.config.captioning and label_only
+            return Row(source, index, int(self.templated[label][place]), exact, captioning)
         texts = self.captions[self.first[index] : self.first[index + 1]]
         return Row(source, index, int(texts[int(pick * len(texts))]), label_only, self.config.captioning)

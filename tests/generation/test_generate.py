@@ -114,8 +114,6 @@ def every_sentence(vocab_size, longest):
 TABLES = st.builds(
     Table, st.integers(3, 12), st.integers(0, 10**6), st.sampled_from([0.3, 1.0, 3.0])
 )  # flat to sharp
-
-
 PENALTIES = st.sampled_from([-0.5, 0.0, 0.6, 1.0, 2.0])
 
 
@@ -140,8 +138,8 @@ def test_greedy_takes_the_likeliest_token_again_and_again(table, rows, longest):
 )
 def test_beam_search_is_that_of_a_loop_over_lists(table, rows, longest, beams, penalty):
     prompts = [[2, row] for row in range(rows)]
-    settings = {"max_new_tokens": longest, "num_beams": beams, "length_penalty": penalty}
-    found, scores, tokens = run(table, prompts, **settings)
+    asked = {"max_new_tokens": longest, "num_beams": beams, "length_penalty": penalty}
+    found, scores, tokens = run(table, prompts, **asked)
     for prompt, sentence, score, row in zip(prompts, found, scores, tokens.tolist(), strict=True):
         expected, best = beam_by_hand(table, prompt, longest, beams, penalty)
         assert sentence == best
@@ -154,8 +152,8 @@ def test_beam_search_is_that_of_a_loop_over_lists(table, rows, longest, beams, p
 @pytest.mark.parametrize("seed", range(20))
 def test_enough_beams_find_the_best_sentence_of_all(seed, penalty):
     table, longest = Table(4, seed), 4
-    settings = {"max_new_tokens": longest, "num_beams": 4**longest, "length_penalty": penalty}
-    [found], [score], _ = run(table, [[2]], **settings)
+    asked = {"max_new_tokens": longest, "num_beams": 4**longest, "length_penalty": penalty}
+    [found], [score], _ = run(table, [[2]], **asked)
     sentences = list(every_sentence(4, longest))
     assert len(sentences) == 1 + 3 + 9 + 27 + 81
     best = max(

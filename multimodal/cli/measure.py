@@ -108,7 +108,7 @@ def write_card(folder: Path, model: Model, report: Report) -> None:
         pictures["Accuracy of each class"] = "per_class.png", per_class_chart(report.zero_shot)
         pictures["Reliability"] = "reliability.png", reliability_chart(report.zero_shot)
     try:
-        pictures["Failures"] = "failures.png", gallery_chart(answers(model))
+        pictures["Failures"] = "failures.jpg", gallery_chart(answers(model))
     except FileNotFoundError as error:  # the photographs are an extra
         console.complain(f"no gallery: {error}")
     for name, picture in pictures.values():

@@ -44,7 +44,7 @@ def per_class_chart(sets: dict[str, ZeroShot]) -> bytes:
         )
         axis.tick_params(axis="x", labelsize=8)
         axis.grid(axis="x", alpha=0.3)
-    return _png(figure)
+    return _encoded(figure)
 
 
 def _ends(table: dict[str, float | None]) -> list[tuple[str, float | None]]:
@@ -73,11 +73,11 @@ def reliability_chart(sets: dict[str, ZeroShot]) -> bytes:
         axis.set_ylim(0, 1)
         axis.tick_params(labelsize=8)
         axis.legend(fontsize=7, loc="upper left")
-    return _png(figure)
+    return _encoded(figure)
 
 
 def gallery_chart(answers: Sequence[Answer], across: int = 4) -> bytes:
-    """Photographs with what was said of them, wrong answers first."""
+    """Photographs with what was said of them, wrong answers first: a JPEG."""
     down = -(-len(answers) // across)
     figure = _figure(2.9 * across, 3.5 * down)
     panels = _panels(figure, across * down, down)
@@ -93,7 +93,7 @@ def gallery_chart(answers: Sequence[Answer], across: int = 4) -> bytes:
         axis.set_yticks([])
         for side in axis.spines.values():
             side.set_visible(False)
-    return _png(figure)
+    return _encoded(figure, "jpeg")
 
 
 def plain(text: str) -> str:
@@ -114,7 +114,7 @@ def _panels(figure: Any, count: int, down: int = 1) -> list[Any]:
     return list(figure.subplots(down, count // down, squeeze=False).ravel())
 
 
-def _png(figure: Any) -> bytes:
+def _encoded(figure: Any, kind: str = "png") -> bytes:
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=100)
+    figure.savefig(picture, format=kind, dpi=100)
     return picture.getvalue()

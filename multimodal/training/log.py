@@ -37,7 +37,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
     """A PNG over the steps: the loss and its terms, the learning rate, and a panel for each validation measure
-    with a line for each data set (figures are named `dataset/measure`)."""
+    that was taken twice, with a line for each data set (figures are named `dataset/measure`)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -50,6 +50,9 @@ def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
         for figure_name, value in row.get("validation", {}).items():
             dataset, _, measure = figure_name.rpartition("/")
             panels.setdefault(measure, {}).setdefault(dataset, []).append((row["step"], value))
+    measured = {row["step"] for row in rows if "validation" in row}
+    if len(measured) < 2:  # one point is no curve
+        panels = {title: panels[title] for title in ("loss", "learning rate")}
     across = min(COLUMNS, len(panels))
     down = -(-len(panels) // across)
     figure = Figure(figsize=(4 * across, 3 * down), layout="constrained")

@@ -69,7 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--recipe", default=str(ROOT / "data/recipes/small.toml"))
+    parser.add_argument("--recipe", default=str(ROOT / "data/recipes/shipped.toml"))
     parser.add_argument("--data", required=True, help="the folder that the recipe's paths are relative to")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--limit", type=int, default=1000, help="images of each source")

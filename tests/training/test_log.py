@@ -30,7 +30,11 @@ def test_curves_are_a_picture_even_of_little(tmp_path):
     for rows, size in (
         ([], (800, 300)),
         ([row], (800, 300)),
-        ([row, {"step": 1, "validation": figures}], (1600, 600)),  # loss, rate, x, y; top-1 below
+        ([row, {"step": 1, "validation": figures}], (800, 300)),  # measured once: no curve
+        (
+            [row, *({"step": n, "validation": figures} for n in (1, 2))],
+            (1600, 600),
+        ),  # loss, rate, x, y; top-1 below
     ):
         draw_curves(rows, tmp_path / "curves.png")
         with Image.open(tmp_path / "curves.png") as picture:

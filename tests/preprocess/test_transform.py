@@ -71,7 +71,7 @@ def test_a_strip_without_the_picture_in_between(width, height, side, interpolati
         found = np.asarray(ours.resized(picture))
     finally:
         transform.LARGEST = largest
-    assert np.abs(found - expected).max() <= 1
+    assert np.abs(found - expected).max() <= 2  # rounded twice, after each direction
 
 
 def test_long_strips():

@@ -34,7 +34,7 @@ def shapes(
     \b
     Examples:
       multimodal shapes --out shapes
-      multimodal train data/recipes/shapes.toml --data shapes --out runs/shapes
+      multimodal train data/recipes/shapes.toml --data shapes
     """
     drawn = draw_shapes(out, train, val, seed, progress=sys.stderr.isatty())
     if as_json:
@@ -47,7 +47,14 @@ def train(
     run: Annotated[
         Path, typer.Argument(metavar="RUN.toml", show_default=False, help="The file that describes the run.")
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write: a model, and its log.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            show_default=False,
+            help="The folder to write: a model, and its log. [default: runs/NAME, the run's name]",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where DIR stopped; start where there is nothing yet.")
     ] = False,
@@ -67,11 +74,12 @@ def train(
 
     \b
     Examples:
-      multimodal train data/recipes/shapes.toml --data shapes --out runs/shapes
-      multimodal train run.toml --out runs/mine --data ~/data --resume
-      torchrun --nproc-per-node 2 -m multimodal.cli train run.toml --out runs/mine
+      multimodal train data/recipes/shapes.toml --data shapes
+      multimodal train run.toml --data ~/data --out mine --resume
+      torchrun --nproc-per-node 2 -m multimodal.cli train run.toml --data ~/data
     """
     config, chosen = read_run(run), device_of(device)
+    out = Path("runs") / config.name if out is None else out
     if out.exists() and not out.is_dir():
         raise ValueError(f"out: expected a folder to write, got {out}, which is a file")
     if not data.is_dir():

@@ -102,6 +102,8 @@ class RunConfig:
     card: dict[str, Any] = field(default_factory=dict)  # what the model card says beside figures and recipe
 
     def __post_init__(self) -> None:
+        if self.name in ("", "..") or self.name != Path(self.name).name:
+            raise ValueError(f"name: expected a name for a folder, got {self.name!r}")
         if not self.data:
             raise ValueError("data: expected at least one [[data]] table, got none")
         if self.precision not in ("auto", "float32", "bfloat16"):

@@ -127,23 +127,25 @@ def test_search_with_another_model_names_both(run, folder, other_folder, photos,
     assert "other" in done.line
 
 
-def test_shapes_and_train(run, photos, tmp_path):
+def test_shapes_and_train(run, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     done = run("shapes", "--out", tmp_path / "shapes", "--train", 24, "--val", 8, "--json")
     assert (done.json["train"], done.json["val"]) == (24, 8)
     (tmp_path / "run.toml").write_text(RUN)
-    command = ("train", tmp_path / "run.toml", "--out", tmp_path / "out", "--data", tmp_path / "shapes")
+    command = ("train", tmp_path / "run.toml", "--data", tmp_path / "shapes")
     done = run(*command, "--device", "cpu", "--json")
     assert done.code == 0
     assert done.json["training"]["steps"] == 2
     assert "shapes/zero_shot_top1" in done.json["figures"]
-    assert (tmp_path / "out" / "metrics.jsonl").stat().st_size
+    assert (tmp_path / "runs" / "tiny" / "metrics.jsonl").stat().st_size
     again = run(*command, "--device", "cpu")
     assert again.code == 2
     assert "resume" in again.line
-    resumed = run(*command, "--device", "cpu", "--resume")
+    out = tmp_path / "runs" / "tiny"
+    resumed = run(*command, "--out", out, "--device", "cpu", "--resume")
     assert resumed.code == 0
-    assert resumed.out.splitlines()[-1].endswith(f"--model {tmp_path / 'out'}")
-    used = run("classify", photos / "0.png", "--labels", "red,blue", "--model", tmp_path / "out", "--json")
+    assert resumed.out.splitlines()[-1].endswith(f"--model {out}")
+    used = run("classify", photos / "0.png", "--labels", "red,blue", "--model", out, "--json")
     assert used.json["results"][0]["label"] in ("red", "blue")
 
 

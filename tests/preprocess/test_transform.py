@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -59,6 +59,7 @@ def test_other_sides(side):
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 120), st.integers(1, 120), st.integers(1, 40), st.sampled_from(["bicubic", "bilinear"]))
+@example(57, 25, 37, "bicubic")
 def test_a_strip_without_the_picture_in_between(width, height, side, interpolation):
     """Where the resized picture would be huge only its middle is made: the same but for rounding."""
     x, y = np.arange(width) / width, np.arange(height) / height

@@ -25,7 +25,7 @@ def _make_model(seed: int = 0, decoder: bool = True, name: str = "tiny") -> "Mod
     from multimodal.preprocess import BPETokenizer, ImageTransform
 
     tokenizer = BPETokenizer.train(TEXTS, vocab_size=300, context_length=64)
-    image = ImageEncoderConfig("vit_tiny_patch16_224", 32, patch_size=16, width=32, layers=2, heads=2)
+    image = ImageEncoderConfig(32, patch_size=16, width=32, layers=2, heads=2)
     text = TextEncoderConfig(
         tokenizer.vocab_size, tokenizer.context_length, width=32, layers=2, heads=2, eos_id=tokenizer.eos_id
     )

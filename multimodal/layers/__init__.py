@@ -1,6 +1,6 @@
 """The parts that encoders and decoders are made of."""
 
-from multimodal.layers.block import Block, activation_named
+from multimodal.layers.block import Block, CrossAttention, activation_named
 from multimodal.layers.cache import KVCache
 from multimodal.layers.initialise import initialise
 from multimodal.layers.masks import causal_mask, lengths_until, padding_mask_from
@@ -9,6 +9,7 @@ from multimodal.layers.stem import ConvStem
 __all__ = [
     "Block",
     "ConvStem",
+    "CrossAttention",
     "KVCache",
     "activation_named",
     "causal_mask",

@@ -33,23 +33,16 @@ def stage(before: int, after: int, depth: int) -> list[nn.Module]:
 
 
 class ConvStem(nn.Module):
-    """Stride-2 convolutions down to one vector per patch; takes the place of timm's `PatchEmbed`.
+    """Stride-2 convolutions down to one vector per patch: images [B, 3, S, S] -> [B, width, h, w].
 
     Xiao et al. 2021, "Early Convolutions Help Transformers See Better"; here with residual blocks between.
     `channels[i]` are the channels after the i-th halving and `depths[i]` the residual blocks there; one more
-    halving leads to `embed_dim`, with `depths[-1]` blocks or, without any, as a bare convolution:
+    halving leads to `width`, with `depths[-1]` blocks or, without any, as a bare convolution:
     patch_size = 2 ** len(depths).
     """
 
     def __init__(
-        self,
-        img_size: int,
-        patch_size: int,
-        in_chans: int,
-        embed_dim: int,
-        channels: tuple[int, ...],
-        depths: tuple[int, ...],
-        **_: object,  # PatchEmbed's further options have no meaning here
+        self, patch_size: int, width: int, channels: tuple[int, ...], depths: tuple[int, ...]
     ) -> None:
         super().__init__()
         if patch_size != 2 ** len(depths) or len(depths) != len(channels) + 1:
@@ -57,20 +50,13 @@ class ConvStem(nn.Module):
                 "stem: expected patch_size = 2 ** len(depths) and one more of depths than of channels, got "
                 f"patch_size {patch_size}, channels {channels}, depths {depths}"
             )
-        if img_size % patch_size:
-            raise ValueError(f"image_size: expected a multiple of patch_size {patch_size}, got {img_size}")
         layers: list[nn.Module] = []
-        before = in_chans
+        before = 3
         for after, depth in zip(channels, depths[:-1], strict=True):
             layers += stage(before, after, depth)
             before = after
-        last = stage(before, embed_dim, depths[-1]) if depths[-1] else [nn.Conv2d(before, embed_dim, 3, 2, 1)]
+        last = stage(before, width, depths[-1]) if depths[-1] else [nn.Conv2d(before, width, 3, 2, 1)]
         self.layers = nn.Sequential(*layers, *last)
-        side = img_size // patch_size
-        self.patch_size = (patch_size, patch_size)  # timm reads these three
-        self.grid_size = (side, side)
-        self.num_patches = side * side
 
     def forward(self, images: Tensor) -> Tensor:
-        grid = self.layers(images.contiguous(memory_format=torch.channels_last))
-        return grid.permute(0, 2, 3, 1)  # [B, W, h, w] -> [B, h, w, W], as timm wants it to add positions
+        return self.layers(images.contiguous(memory_format=torch.channels_last))

@@ -118,7 +118,7 @@ class RunConfig:
                 if getattr(stage, key) < 1:
                     raise ValueError(f"{where}.{key}: expected at least 1, got {getattr(stage, key)}")
             patch = self.model.image.patch_size
-            if patch is not None and stage.side % patch:
+            if stage.side % patch:
                 raise ValueError(f"{where}.side: expected a multiple of patch_size {patch}, got {stage.side}")
             if len(stage.weights) != len(self.data):
                 raise ValueError(

@@ -22,7 +22,7 @@ workers = 0
 tokenizer = { vocab_size = 300, context_length = 32 }
 [model]
 embed_dim = 16
-image = { name = "vit_tiny_patch16_224", image_size = 32, patch_size = 16, width = 32, layers = 1, heads = 2 }
+image = { image_size = 32, patch_size = 16, width = 32, layers = 1, heads = 2 }
 text = { width = 32, layers = 1, heads = 2 }
 [[data]]
 path = "train"

@@ -1,12 +1,29 @@
-"""Any timm ViT: the pooled vector is what timm itself gives, the features are its patches."""
+"""Our ViT gives what timm's gives with the same weights; its features are its patches."""
 
 import pytest
 import timm
 import torch
+from torch import Tensor
 
 from multimodal.encoders import ImageEncoder, ImageEncoderConfig
+from multimodal.encoders.image import positions_for
 
 SMALL = {"image_size": 32, "patch_size": 8, "width": 24, "layers": 2, "heads": 2}
+# What we call otherwise than timm, in this order.
+NAMES = (
+    ("patches.", "patch_embed.proj."),
+    ("class_token", "cls_token"),
+    ("positions", "pos_embed"),
+    ("pool.query", "attn_pool.latent"),
+    ("pool.cross.q.", "attn_pool.q."),
+    ("pool.cross.kv.", "attn_pool.kv."),
+    ("pool.cross.out.", "attn_pool.proj."),
+    ("pool.", "attn_pool."),
+    ("attention.qkv.", "attn.qkv."),
+    ("attention.out.", "attn.proj."),
+    ("mlp.0.", "mlp.fc1."),
+    ("mlp.2.", "mlp.fc2."),
+)
 
 
 def make(**fields) -> ImageEncoder:
@@ -18,55 +35,80 @@ def make(**fields) -> ImageEncoder:
     return encoder
 
 
+def as_timm(encoder: ImageEncoder) -> dict[str, Tensor]:
+    named = {}
+    for key, value in encoder.state_dict().items():
+        for ours, theirs in NAMES:
+            if theirs not in key:
+                key = key.replace(ours, theirs)
+        added = {"pos_embed": 1, "cls_token": 2, "attn_pool.latent": 2}.get(key, 0)
+        named[key] = value[(None,) * added]
+    return named
+
+
 @pytest.mark.parametrize(
-    "name",
+    ("name", "fields"),
     [
-        "vit_tiny_patch16_224",  # a class token
-        "vit_base_patch32_clip_224",  # a norm before the blocks
-        "vit_base_patch16_siglip_224",  # pools by attention, has no class token
+        ("vit_tiny_patch16_224", {}),  # a class token
+        ("vit_base_patch32_clip_224", {"pre_norm": True, "eps": 1e-5}),
+        ("vit_base_patch32_clip_quickgelu_224", {"pre_norm": True, "eps": 1e-5, "activation": "quick_gelu"}),
+        ("vit_base_patch16_siglip_224", {"pooling": "map"}),
+        ("vit_base_patch16_siglip_gap_224", {"pooling": "avg"}),
     ],
 )
-def test_pooled_is_what_timm_gives(name):
-    encoder = make(name=name)
+@pytest.mark.parametrize("side", [32, 48])
+def test_pooled_is_what_timm_gives(name, fields, side):
+    encoder = make(**fields)
     theirs = timm.create_model(
-        name, pretrained=False, num_classes=0, img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=2
+        name,
+        pretrained=False,
+        num_classes=0,
+        img_size=32,
+        patch_size=8,
+        embed_dim=24,
+        depth=2,
+        num_heads=2,
+        dynamic_img_size=True,
     ).eval()
-    theirs.load_state_dict(encoder.vit.state_dict())
-    images = torch.randn(3, 3, 32, 32)
+    theirs.load_state_dict(as_timm(encoder))
+    images = torch.randn(3, 3, side, side)
     encoded = encoder(images)
     torch.testing.assert_close(encoded.pooled, theirs(images))
-    assert encoded.features.shape == (3, 16, 24)
+    whole = theirs.forward_features(images)
+    torch.testing.assert_close(encoded.features, whole[:, theirs.num_prefix_tokens :])
+    assert encoded.features.shape == (3, (side // 8) ** 2, 24)
     assert encoded.padding_mask is None
     assert encoder.width == 24
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_base_patch32_clip_224"])
-def test_average_pooling_is_the_mean_of_the_features(name):
-    encoder = make(name=name, pooling="avg")
-    encoded = encoder(torch.randn(3, 3, 32, 32))
+def test_it_begins_as_timm_does():
+    """The same distributions: a recipe learns as it did."""
+    ours = ImageEncoder(ImageEncoderConfig(width=96, layers=4, pooling="avg")).blocks
+    theirs = timm.create_model("vit_tiny_patch16_224", embed_dim=96, depth=4).blocks
+    for name, parameter in theirs.named_parameters():
+        for their_name, our_name in (
+            ("attn.qkv", "attention.qkv"),
+            ("attn.proj", "attention.out"),
+            ("fc1", "0"),
+            ("fc2", "2"),
+        ):
+            name = name.replace(their_name, our_name)
+        found = ours.get_parameter(name)
+        assert found.mean().item() == pytest.approx(parameter.mean().item(), abs=2e-3)
+        assert found.std().item() == pytest.approx(parameter.std().item(), abs=1e-3)
+
+
+def test_average_pooling_is_the_mean_of_the_features():
+    encoded = make(pooling="avg")(torch.randn(3, 3, 32, 32))
     torch.testing.assert_close(encoded.pooled, encoded.features.mean(1))
 
 
-def test_attention_pooling_looks_at_the_features():
-    encoder = make(pooling="map")
+def test_queries_are_the_features_and_the_first_is_the_embedding():
+    encoder = make(pooling="queries", queries=5, query_heads=2, query_width=16)
+    assert encoder.width == 16
     encoded = encoder(torch.randn(3, 3, 32, 32))
-    torch.testing.assert_close(encoded.pooled, encoder.vit.attn_pool(encoded.features))
-
-
-def test_token_pooling_is_the_class_token():
-    encoder = make(pooling="token")
-    images = torch.randn(3, 3, 32, 32)
-    encoded = encoder(images)
-    whole = encoder.vit.forward_features(images)
-    torch.testing.assert_close(encoded.pooled, whole[:, 0])
-    torch.testing.assert_close(encoded.features, whole[:, 1:])
-
-
-def test_prefix_tokens_are_no_features():
-    encoder = make(name="vit_small_patch14_reg4_dinov2")
-    images = torch.randn(2, 3, 32, 32)
-    assert encoder.vit.num_prefix_tokens == 5
-    torch.testing.assert_close(encoder(images).features, encoder.vit.forward_features(images)[:, 5:])
+    assert encoded.pooled.shape == (3, 16)
+    assert encoded.features.shape == (3, 4, 16)
 
 
 def test_features_are_in_reading_order():
@@ -82,33 +124,25 @@ def test_a_convolutional_stem_takes_the_place_of_the_patches():
     encoder = make(stem_channels=(4, 8), stem_depths=(1, 1, 0), pooling="avg")
     encoded = encoder(torch.randn(2, 3, 32, 32))
     assert encoded.features.shape == (2, 16, 24)
-    assert any("patch_embed.layers" in name for name, _ in encoder.named_parameters())
+    assert any("patches.layers" in name for name, _ in encoder.named_parameters())
 
 
-def test_stochastic_depth_only_while_training():
-    encoder = make(drop_path=0.9)
-    images = torch.randn(4, 3, 32, 32)
-    torch.testing.assert_close(encoder(images).pooled, encoder(images).pooled)
-    encoder.train()
-    assert not torch.equal(encoder(images).pooled, encoder(images).pooled)
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match=r"pooling: expected one of .*, got 'max'"):
+        ImageEncoderConfig(pooling="max")
+    with pytest.raises(ValueError, match="image_size: expected a multiple of patch_size 16, got 40"):
+        ImageEncoderConfig(image_size=40)
 
 
-def test_what_is_no_vit_is_refused():
-    with pytest.raises(ValueError, match="expected the name of a timm ViT, got 'vit_of_my_own'"):
-        ImageEncoder(ImageEncoderConfig("vit_of_my_own"))
-    with pytest.raises(ValueError, match="expected a timm VisionTransformer, got a Eva"):
-        ImageEncoder(ImageEncoderConfig("eva02_tiny_patch14_224"))
-    with pytest.raises(ValueError, match="expected a timm ViT, got 'resnet18', which refuses"):
-        ImageEncoder(ImageEncoderConfig("resnet18"))
-
-
-def test_other_resolutions_have_their_positions_interpolated():
-    torch.manual_seed(0)
-    encoder = ImageEncoder(ImageEncoderConfig("vit_tiny_patch16_224", 32, 8, 24, 1, 2, "avg")).eval()
-    assert encoder(torch.randn(2, 3, 48, 48)).features.shape == (2, 36, 24)
-    flat = encoder(torch.zeros(1, 3, 32, 32)).features.mean(1)
-    with torch.no_grad():  # where all positions are alike, so are all patches of a plain picture
-        encoder.vit.pos_embed.fill_(0.3)
-    small, large = (encoder(torch.zeros(1, 3, side, side)).pooled for side in (32, 64))
-    torch.testing.assert_close(small, large, atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(flat, small, atol=1e-2)
+@pytest.mark.parametrize("before", [0, 1])
+def test_positions_between_the_learned_ones(before):
+    """Those of a plane lie on it, and what stands before the patches stays."""
+    y, x = torch.meshgrid(torch.arange(6.0), torch.arange(6.0), indexing="ij")
+    positions = torch.cat([torch.full((before, 2), 9.0), torch.stack([y, x], -1).flatten(0, 1)])
+    assert positions_for(positions, (6, 6)) is positions
+    found = positions_for(positions, (3, 12))
+    assert found[:before].tolist() == [[9.0, 9.0]] * before
+    grid = found[before:].unflatten(0, (3, 12))
+    assert (grid[1:, :, 0] > grid[:-1, :, 0]).all()
+    assert (grid[:, 1:, 1] > grid[:, :-1, 1]).all()
+    torch.testing.assert_close(grid[1, :, 0], torch.full((12,), 2.5))

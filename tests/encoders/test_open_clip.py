@@ -8,22 +8,14 @@ from multimodal.encoders import ImageEncoderConfig, TextEncoderConfig
 from multimodal.models import DualEncoder, DualEncoderConfig
 
 IMAGE = {
-    "class_embedding": "cls_token",
-    "positional_embedding": "pos_embed",
-    "conv1": "patch_embed.proj",
+    "class_embedding": "class_token",
+    "positional_embedding": "positions",
+    "conv1": "patches",
     "ln_pre": "norm_pre",
     "ln_post": "norm",
 }
-IMAGE_BLOCK = {
-    "ln_1": "norm1",
-    "ln_2": "norm2",
-    "attn.in_proj_": "attn.qkv.",
-    "attn.out_proj": "attn.proj",
-    "mlp.c_fc": "mlp.fc1",
-    "mlp.c_proj": "mlp.fc2",
-}
 TEXT = {"token_embedding": "embedding", "positional_embedding": "positions", "ln_final": "norm"}
-TEXT_BLOCK = {
+BLOCK = {
     "ln_1": "norm1",
     "ln_2": "norm2",
     "attn.in_proj_": "attention.qkv.",
@@ -33,8 +25,8 @@ TEXT_BLOCK = {
 }
 
 
-def renamed(name: str, top: dict[str, str], block: dict[str, str]) -> str:
-    table = block if "resblocks" in name else top
+def renamed(name: str, top: dict[str, str]) -> str:
+    table = BLOCK if "resblocks" in name else top
     [theirs] = [part for part in table if part in name]
     return name.replace("transformer.resblocks", "blocks").replace(theirs, table[theirs])
 
@@ -48,11 +40,10 @@ def converted(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
         elif name in ("visual.proj", "text_projection"):  # x @ [W, D] there, nn.Linear's [D, W] here
             ours[f"{'image' if name == 'visual.proj' else 'text'}_projection.weight"] = weight.T
         elif name.startswith("visual."):
-            key = renamed(name.removeprefix("visual."), IMAGE, IMAGE_BLOCK)
-            shape = {"cls_token": (1, 1, -1), "pos_embed": (1, *weight.shape)}.get(key, weight.shape)
-            ours[f"image_encoder.vit.{key}"] = weight.reshape(shape)
+            key = renamed(name.removeprefix("visual."), IMAGE)
+            ours[f"image_encoder.{key}"] = weight
         else:
-            ours[f"text_encoder.{renamed(name, TEXT, TEXT_BLOCK)}"] = weight
+            ours[f"text_encoder.{renamed(name, TEXT)}"] = weight
     return ours
 
 
@@ -75,9 +66,10 @@ def test_embeddings_are_those_of_open_clip(clip, activation):
 
     for block in (*clip.visual.transformer.resblocks, *clip.transformer.resblocks):
         block.mlp.gelu = QuickGELU() if activation == "quick_gelu" else nn.GELU()
-    name = {"gelu": "vit_base_patch32_clip_224", "quick_gelu": "vit_base_patch32_clip_quickgelu_224"}
     config = DualEncoderConfig(
-        ImageEncoderConfig(name[activation]), TextEncoderConfig(activation=activation), embed_dim=512
+        ImageEncoderConfig(224, 32, 768, 12, 12, activation=activation, eps=1e-5, pre_norm=True),
+        TextEncoderConfig(activation=activation),
+        embed_dim=512,
     )
     with torch.device("meta"):  # no weights of its own
         ours = DualEncoder.from_config(config)

@@ -9,7 +9,7 @@ from multimodal.encoders import ImageEncoderConfig, TextEncoderConfig
 from multimodal.models import Captioner, CaptionerConfig, build, network_config, network_table
 
 CONFIG = CaptionerConfig(
-    ImageEncoderConfig("vit_tiny_patch16_224", 32, patch_size=16, width=32, layers=2, heads=2),
+    ImageEncoderConfig(32, patch_size=16, width=32, layers=2, heads=2),
     TextEncoderConfig(50, 8, width=24, layers=2, heads=2, eos_id=49),
     16,
     decoder=TextDecoderConfig(50, 8, width=40, layers=2, heads=4),

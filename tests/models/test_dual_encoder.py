@@ -10,7 +10,7 @@ from multimodal.encoders import ImageEncoderConfig, TextEncoderConfig
 from multimodal.models import DualEncoder, DualEncoderConfig, build, network_config, network_table
 from multimodal.models.dual_encoder import MAX_LOGIT_SCALE
 
-IMAGE = ImageEncoderConfig("vit_tiny_patch16_224", 32, patch_size=16, width=32, layers=2, heads=2)
+IMAGE = ImageEncoderConfig(32, patch_size=16, width=32, layers=2, heads=2)
 TEXT = TextEncoderConfig(50, 8, width=24, layers=2, heads=2, eos_id=49)
 
 

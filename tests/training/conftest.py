@@ -31,7 +31,7 @@ def table(**changes: Any) -> dict[str, Any]:
         "tokenizer": {"vocab_size": 300, "context_length": 64},
         "model": {
             "embed_dim": 16,
-            "image": {"name": "vit_tiny_patch16_224", "image_size": 32, "patch_size": 16, **tower},
+            "image": {"image_size": 32, "patch_size": 16, **tower},
             "text": dict(tower),
             "decoder": dict(tower),
         },

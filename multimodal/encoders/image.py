@@ -38,6 +38,9 @@ class ImageEncoderConfig:
     def __post_init__(self) -> None:
         if self.pooling not in POOLINGS:
             raise ValueError(f"pooling: expected one of {POOLINGS}, got {self.pooling!r}")
+        for key in ("image_size", "patch_size", "width", "heads"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key}: expected at least 1, got {getattr(self, key)}")
         if self.image_size % self.patch_size:
             raise ValueError(
                 f"image_size: expected a multiple of patch_size {self.patch_size}, got {self.image_size}"
@@ -94,6 +97,9 @@ class ImageEncoder(nn.Module):
             nn.init.normal_(self.class_token, std=1e-6)
 
     def forward(self, images: Tensor, padding_mask: Tensor | None = None) -> Encoded:
+        patch = self.config.patch_size
+        if images.shape[2] % patch or images.shape[3] % patch:  # or a border would be lost unseen
+            raise ValueError(f"images: expected sides of multiples of {patch}, got {list(images.shape[2:])}")
         grid = self.patches(images)  # [B, W, h, w]
         positions = positions_for(self.positions, (grid.shape[2], grid.shape[3]))
         x = grid.flatten(2).transpose(1, 2)  # [B, W, h, w] -> [B, N, W]

@@ -132,6 +132,11 @@ def test_what_does_not_fit_is_refused():
         ImageEncoderConfig(pooling="max")
     with pytest.raises(ValueError, match="image_size: expected a multiple of patch_size 16, got 40"):
         ImageEncoderConfig(image_size=40)
+    with pytest.raises(ValueError, match="patch_size: expected at least 1, got 0"):
+        ImageEncoderConfig(patch_size=0)
+    for stem in ({}, {"stem_channels": (4, 8), "stem_depths": (1, 1, 0)}):
+        with pytest.raises(ValueError, match=r"images: expected sides of multiples of 8, got \[32, 36\]"):
+            make(**stem)(torch.zeros(1, 3, 32, 36))
 
 
 @pytest.mark.parametrize("before", [0, 1])

@@ -60,14 +60,13 @@ class TextDecoder(nn.Module):
                 f"memory: expected {'none' if self.config.memory_width is None else 'one'}, got "
                 f"{'none' if memory is None else 'one'} (memory_width {self.config.memory_width})"
             )
-        pairs: list[tuple[Tensor, Tensor] | None] = [None] * len(self.blocks)
-        mask = None
-        if memory is not None:
-            for i, block in enumerate(self.blocks):
-                assert isinstance(block, Block)
-                assert block.cross is not None
-                pairs[i] = block.cross.keys_values(memory.features)
-            mask = None if memory.padding_mask is None else memory.padding_mask[:, None, None]  # [B, 1, 1, M]
+        if memory is None:
+            return KVCache([None] * len(self.blocks))
+        pairs: list[tuple[Tensor, Tensor] | None] = []
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            pairs.append(block.look_at(memory.features))
+        mask = None if memory.padding_mask is None else memory.padding_mask[:, None, None]  # [B, 1, 1, M]
         return KVCache(pairs, mask)
 
     def forward(self, tokens: Tensor, memory: Encoded | None = None, cache: KVCache | None = None) -> Tensor:

@@ -1,6 +1,6 @@
-"""Image encoder: a ViT (Dosovitskiy et al. 2021), as CLIP, SigLIP and BLIP have it.
+"""Image encoder: a ViT (Dosovitskiy et al. 2021), as CLIP, SigLIP, CoCa and BLIP have it.
 
-B = batch, S = image side in pixels, h, w = patches down and across, N = h * w, W = width
+B = batch, S = image side in pixels, h, w = patches down and across, N = h * w, W = width, Q = queries
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from multimodal.layers import Block, ConvStem, CrossAttention, activation_named
 from multimodal.outputs import Encoded
 
-POOLINGS = ("token", "avg", "map")
+POOLINGS = ("token", "avg", "map", "queries")
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,16 @@ class ImageEncoderConfig:
     width: int = 192
     layers: int = 12
     heads: int = 3
-    # "token", a class token before the patches (CLIP, BLIP); "avg"; "map", a query that looks at them (SigLIP)
+    # "token", a class token before the patches (CLIP, BLIP); "avg"; "map", a query that looks at the patches
+    # (SigLIP); "queries", several, of which the first is the embedding and the others the features (CoCa)
     pooling: str = "token"
     mlp_ratio: float = 4.0
     activation: str = "gelu"
     eps: float = 1e-6  # of the norms
     pre_norm: bool = False  # a norm before the blocks, and patches without a bias (CLIP)
+    queries: int = 256
+    query_heads: int = 8
+    query_width: int = 512
     stem_channels: tuple[int, ...] = ()  # none: patches by one linear map; else see layers.ConvStem
     stem_depths: tuple[int, ...] = ()
 
@@ -43,6 +47,10 @@ class ImageEncoderConfig:
             )
 
     @property
+    def has_class_token(self) -> bool:
+        return self.pooling in ("token", "queries")
+
+    @property
     def patches(self) -> int:
         """Down or across."""
         return self.image_size // self.patch_size
@@ -55,22 +63,27 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.config = config
         width, patch, eps = config.width, config.patch_size, config.eps
-        self.width = width
+        self.width = config.query_width if config.pooling == "queries" else width
         self.patches: nn.Module
         if config.stem_channels:
             self.patches = ConvStem(patch, width, tuple(config.stem_channels), tuple(config.stem_depths))
         else:
             self.patches = nn.Conv2d(3, width, patch, stride=patch, bias=not config.pre_norm)
-        self.class_token = nn.Parameter(torch.empty(width)) if config.pooling == "token" else None
-        places = config.patches**2 + (self.class_token is not None)
+        self.class_token = nn.Parameter(torch.empty(width)) if config.has_class_token else None
+        places = config.patches**2 + config.has_class_token
         self.positions = nn.Parameter(torch.empty(places, width))
         self.norm_pre = nn.LayerNorm(width, eps) if config.pre_norm else nn.Identity()
         self.blocks = nn.ModuleList(
             Block(width, config.heads, config.mlp_ratio, config.activation, eps=eps)
             for _ in range(config.layers)
         )
-        self.norm = nn.LayerNorm(width, eps)
-        self.pool = AttentionPool(config) if config.pooling == "map" else None
+        # The queries have norms of their own.
+        self.norm = nn.Identity() if config.pooling == "queries" else nn.LayerNorm(width, eps)
+        self.pool: nn.Module | None = None
+        if config.pooling == "map":
+            self.pool = AttentionPool(config)
+        elif config.pooling == "queries":
+            self.pool = QueryPool(config)
         self.initialise()
 
     def initialise(self) -> None:
@@ -96,6 +109,10 @@ class ImageEncoder(nn.Module):
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)
+        if self.config.pooling == "queries":
+            assert self.pool is not None
+            found = self.pool(x)  # [B, Q, W]
+            return Encoded(found[:, 1:], found[:, 0])
         if self.class_token is not None:
             return Encoded(x[:, 1:], x[:, 0])
         return Encoded(x, x.mean(1) if self.pool is None else self.pool(x))
@@ -118,6 +135,25 @@ class AttentionPool(nn.Module):
         query = self.query.expand(len(patches), 1, -1)  # [B, 1, W]
         x = self.cross(query, self.cross.keys_values(patches))[:, 0]  # [B, W]
         return x + self.mlp(self.norm(x))
+
+
+class QueryPool(nn.Module):
+    """Learned queries that look at the patches (Yu et al. 2022, CoCa, section 3.2, as open_clip has it: one
+    layer, whose first query is the embedding). [B, N, W] -> [B, Q, query_width]
+    """
+
+    def __init__(self, config: ImageEncoderConfig) -> None:
+        super().__init__()
+        width, eps = config.query_width, config.eps
+        self.queries = nn.Parameter(torch.randn(config.queries, width))
+        self.norm_queries = nn.LayerNorm(width, eps)
+        self.norm_patches = nn.LayerNorm(config.width, eps)
+        self.cross = CrossAttention(width, config.query_heads, config.width)
+        self.norm = nn.LayerNorm(width, eps)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        queries = self.norm_queries(self.queries).expand(len(patches), -1, -1)  # [B, Q, W]
+        return self.norm(self.cross(queries, self.cross.keys_values(self.norm_patches(patches))))
 
 
 def positions_for(positions: Tensor, grid: tuple[int, int]) -> Tensor:

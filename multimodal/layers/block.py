@@ -1,7 +1,10 @@
-"""The one transformer block: attention over earlier tokens, over a memory if there is one, and an MLP.
+"""The one transformer block: attention among the tokens, to a memory, and an MLP, each with a residual.
 
 B = batch, L = tokens, M = memory length, W = width, H = heads, D = W / H
 """
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +20,11 @@ class QuickGELU(nn.Module):
         return x * torch.sigmoid(1.702 * x)
 
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "quick_gelu": QuickGELU}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "gelu": nn.GELU,
+    "gelu_tanh": partial(nn.GELU, approximate="tanh"),
+    "quick_gelu": QuickGELU,
+}
 
 
 def activation_named(name: str) -> nn.Module:
@@ -79,7 +86,11 @@ class CrossAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm residual block; with `memory_width` it also cross-attends."""
+    """Residual block: attention among the tokens, to a memory of `memory_width` if there is one, and an MLP.
+
+    norm: "pre", before each part (GPT, CLIP), or "post", after each sum (BERT). memory_only: without attention
+    among the tokens, and with a norm of its own for the memory (CoCa, as open_clip has it).
+    """
 
     def __init__(
         self,
@@ -89,23 +100,39 @@ class Block(nn.Module):
         activation: str = "gelu",
         dropout: float = 0.0,
         memory_width: int | None = None,
+        *,
+        memory_only: bool = False,
+        norm: str = "pre",
         eps: float = 1e-5,
     ) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"width: expected a multiple of {heads} heads, got {width}")
-        hidden = int(width * mlp_ratio)
-        self.norm1 = nn.LayerNorm(width, eps)
-        self.attention = SelfAttention(width, heads)
+        if norm not in ("pre", "post"):
+            raise ValueError(f"norm: expected 'pre' or 'post', got {norm!r}")
+        hidden = round(width * mlp_ratio)
+        self.norm_first = norm == "pre"
+        self.attention: SelfAttention | None = None
         self.cross: CrossAttention | None = None
+        self.norm_memory: nn.LayerNorm | None = None
+        if not memory_only:
+            self.norm1 = nn.LayerNorm(width, eps)
+            self.attention = SelfAttention(width, heads)
         if memory_width is not None:
             self.norm_cross = nn.LayerNorm(width, eps)
             self.cross = CrossAttention(width, heads, memory_width)
+            self.norm_memory = nn.LayerNorm(memory_width, eps) if memory_only else None
         self.norm2 = nn.LayerNorm(width, eps)
         self.mlp = nn.Sequential(
             nn.Linear(width, hidden), activation_named(activation), nn.Linear(hidden, width)
         )
         self.dropout = nn.Dropout(dropout)
+
+    def look_at(self, features: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The `memory` of `forward` for features [B, M, memory_width]; None where the block looks at none."""
+        if self.cross is None:
+            return None
+        return self.cross.keys_values(features if self.norm_memory is None else self.norm_memory(features))
 
     def forward(
         self,
@@ -117,7 +144,14 @@ class Block(nn.Module):
         cache: KVCache | None = None,
         layer: int = 0,
     ) -> Tensor:
-        x = x + self.dropout(self.attention(self.norm1(x), mask, causal, cache, layer))
+        if self.attention is not None:
+            x = self.add(
+                x, self.norm1, partial(self.attention, mask=mask, causal=causal, cache=cache, layer=layer)
+            )
         if self.cross is not None and memory is not None:
-            x = x + self.dropout(self.cross(self.norm_cross(x), memory, memory_mask))
-        return x + self.dropout(self.mlp(self.norm2(x)))
+            x = self.add(x, self.norm_cross, partial(self.cross, keys_values=memory, mask=memory_mask))
+        return self.add(x, self.norm2, self.mlp)
+
+    def add(self, x: Tensor, norm: nn.LayerNorm, part: Callable[[Tensor], Tensor]) -> Tensor:
+        """x and what `part` makes of it."""
+        return x + self.dropout(part(norm(x))) if self.norm_first else norm(x + self.dropout(part(x)))

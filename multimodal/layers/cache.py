@@ -22,7 +22,7 @@ class KVCache:
     @property
     def length(self) -> int:
         """Tokens seen so far."""
-        return 0 if self.keys[-1] is None else self.keys[-1].shape[2]
+        return max((key.shape[2] for key in self.keys if key is not None), default=0)
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Add `key`, `value` [B, H, n, D] of new tokens to a layer; return all of them [B, H, L + n, D]."""

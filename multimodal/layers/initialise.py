@@ -11,9 +11,10 @@ def initialise(embedding: nn.Embedding, positions: nn.Parameter, blocks: nn.Modu
     nn.init.normal_(positions, std=0.01)
     for block in blocks:
         assert isinstance(block, Block)
-        width = block.norm1.normalized_shape[0]
+        width = block.norm2.normalized_shape[0]
         residual_std = width**-0.5 * (2 * len(blocks)) ** -0.5
-        outputs = [block.attention.out, block.mlp[2], *([block.cross.out] if block.cross else [])]
+        attentions = [part for part in (block.attention, block.cross) if part is not None]
+        outputs = [block.mlp[2], *(part.out for part in attentions)]
         for module in block.modules():
             if isinstance(module, nn.Linear):
                 std = residual_std if any(module is output for output in outputs) else width**-0.5

@@ -103,6 +103,14 @@ def test_average_pooling_is_the_mean_of_the_features():
     torch.testing.assert_close(encoded.pooled, encoded.features.mean(1))
 
 
+def test_queries_are_the_features_and_the_first_is_the_embedding():
+    encoder = make(pooling="queries", queries=5, query_heads=2, query_width=16)
+    assert encoder.width == 16
+    encoded = encoder(torch.randn(3, 3, 32, 32))
+    assert encoded.pooled.shape == (3, 16)
+    assert encoded.features.shape == (3, 4, 16)
+
+
 def test_features_are_in_reading_order():
     encoder = make(layers=0)  # a patch sees only itself
     images = torch.randn(1, 3, 32, 32)

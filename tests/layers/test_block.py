@@ -144,7 +144,9 @@ def test_activations():
     x = torch.linspace(-5, 5, 101)
     torch.testing.assert_close(activation_named("gelu")(x), F.gelu(x))
     torch.testing.assert_close(activation_named("quick_gelu")(x), x / (1 + torch.exp(-1.702 * x)))
-    with pytest.raises(ValueError, match=r"expected one of \['gelu', 'quick_gelu'\], got 'swish'"):
+    with pytest.raises(
+        ValueError, match=r"expected one of \['gelu', 'gelu_tanh', 'quick_gelu'\], got 'swish'"
+    ):
         activation_named("swish")
 
 

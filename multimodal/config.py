@@ -45,6 +45,14 @@ def to_dict(config: Any) -> dict[str, Any]:
     return plain(dataclasses.asdict(config))
 
 
+def _chosen(kinds: tuple[Any, ...], value: Any) -> Any:
+    """Of the kinds of a union, None apart: the only one, or the dataclass that has most of the keys."""
+    kinds = tuple(kind for kind in kinds if kind is not type(None))
+    if len(kinds) == 1 or not isinstance(value, dict):
+        return kinds[0]
+    return max(kinds, key=lambda kind: len({field.name for field in dataclasses.fields(kind)} & set(value)))
+
+
 def _convert(kind: Any, value: Any, where: str) -> Any:
     origin, arguments = get_origin(kind), get_args(kind)
     if dataclasses.is_dataclass(value):
@@ -52,8 +60,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        [kind] = [argument for argument in arguments if argument is not type(None)]
-        return _convert(kind, value, where)
+        return _convert(_chosen(arguments, value), value, where)
     if dataclasses.is_dataclass(kind):
         return from_dict(kind, value, where)  # type: ignore[arg-type]
     if origin in (list, tuple):

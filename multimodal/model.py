@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import multimodal.tasks as tasks
-from multimodal.models import Captioner, DualEncoder, Network
+from multimodal.models import Answerer, DualEncoder, ImageCaptioner, Network
 from multimodal.preprocess import ImageTransform, Tokenizer
 from multimodal.tasks.classify import ClassNames, Templates
 
@@ -26,8 +26,8 @@ class Model:
     """Classify, embed, search and caption pictures.
 
     Attributes: `network` (put into eval mode), `transform`, `tokenizer`, `name`, `card` (what is known of
-    the model: data, figures, terms), `can` (a set of "classify", "search", "caption"), `device`, `dtype`,
-    `embed_dim`, `logit_scale`, `fingerprint`.
+    the model: data, figures, terms), `can` (a set of "classify", "search", "caption", "match", "answer"),
+    `device`, `dtype`, `embed_dim`, `logit_scale`, `fingerprint`.
 
     Wherever a method takes `images`, it takes one picture: a path, bytes, a PIL image, an array [H, W, 3]
     or [H, W], a tensor [3, H, W]; or many: a list of those, a tensor [N, 3, H, W], a folder (with all its
@@ -63,16 +63,20 @@ class Model:
     @property
     def dual(self) -> DualEncoder:
         """The part of the network that embeds."""
-        return self.network.dual if isinstance(self.network, Captioner) else self.network
+        if isinstance(self.network, ImageCaptioner | Answerer):
+            raise ValueError(
+                f"expected a model that can search, got {self.name!r}, which has no text encoder"
+            )
+        return self.network.dual
 
     @property
     def can(self) -> set[str]:
-        """What the model can do: some of "classify", "search", "caption"."""
-        return {"classify", "search"} | ({"caption"} if isinstance(self.network, Captioner) else set())
+        """What the model can do: some of "classify", "search", "caption", "match", "answer"."""
+        return set(self.network.can)
 
     @property
     def device(self) -> torch.device:
-        return self.dual.logit_scale.device
+        return next(self.network.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -82,7 +86,7 @@ class Model:
     @property
     def embed_dim(self) -> int:
         """D"""
-        return self.dual.image_projection.out_features
+        return self.dual.embed_dim
 
     @property
     def logit_scale(self) -> float:
@@ -225,6 +229,30 @@ class Model:
         'a cat is sleeping on a couch.'
         """
         return tasks.caption(self, images, num_beams, max_new_tokens, length_penalty, batch_size)
+
+    def match(self, images: Any, texts: str | Sequence[str], *, batch_size: int | None = None) -> Any:
+        """Say whether a text is about a picture, by a network that looks at both (BLIP's matching head).
+
+        images, texts: one picture with one text gives a `Match` (`.score`: the probability, `.text`, `.image`);
+            one picture with many texts, many pictures with one text, or as many of each, two by two, give
+            `Results` of them. Raises ValueError for a model that cannot match.
+        """
+        return tasks.match(self, images, texts, batch_size)
+
+    def answer(
+        self,
+        images: Any,
+        questions: str | Sequence[str],
+        num_beams: int = 1,
+        max_new_tokens: int | None = None,
+        *,
+        batch_size: int | None = None,
+    ) -> Any:
+        """Answer a question about a picture: an `Answer` (`.text`, `.score`, `.question`, `.image`).
+
+        Pictures and questions go together as in `match`, the rest is as in `caption`.
+        """
+        return tasks.answer(self, images, questions, num_beams, max_new_tokens, batch_size)
 
     def index(self, folder: str | Path, path: str | Path, *, batch_size: int | None = None) -> tasks.Index:
         """Make the pictures of a folder searchable: one SQLite file at `path`.

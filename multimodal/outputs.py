@@ -146,7 +146,45 @@ class Hit(_Pictured):
         return _card(self.picture.thumbnail(), f"<div>{self.score:.3f}</div>" + _small(self.path))
 
 
-Result = TypeVar("Result", bound=Classification | Caption | Hit)
+@dataclass(frozen=True)
+class Match(_Pictured):
+    """Whether a text says what one image shows. `score` is the probability that it does."""
+
+    text: str
+    score: float
+    picture: Picture
+
+    def __str__(self) -> str:
+        return f"{self.picture.name}: {self.score:.1%} {self.text}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"image": self.picture.name, "text": self.text, "score": self.score}
+
+    def _repr_html_(self) -> str:
+        return _card(self.picture.thumbnail(), _bar(self.text, self.score) + _small(self.picture.name))
+
+
+@dataclass(frozen=True)
+class Answer(_Pictured):
+    """The answer to a question about one image. `score` is its mean log-probability per token (natural log)."""
+
+    question: str
+    text: str
+    score: float
+    picture: Picture
+
+    def __str__(self) -> str:
+        return f"{self.picture.name}: {self.question} {self.text}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"image": self.picture.name, "question": self.question, "text": self.text, "score": self.score}
+
+    def _repr_html_(self) -> str:
+        body = _small(self.question) + f"<div>{html.escape(self.text)}</div>" + _small(self.picture.name)
+        return _card(self.picture.thumbnail(), body)
+
+
+Result = TypeVar("Result", bound=Classification | Caption | Hit | Match | Answer)
 
 
 class Results(list[Result], Generic[Result]):

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from multimodal.cli import console
+from multimodal.cli.checkpoints import convert, download, verify
 from multimodal.cli.demo import demo
 from multimodal.cli.find import index, search
 from multimodal.cli.make import models, shapes, train
@@ -29,6 +30,9 @@ COMMANDS: tuple[Callable[..., int | None], ...] = (
     train,
     evaluate,
     models,
+    download,
+    convert,
+    verify,
 )
 
 app = typer.Typer(

@@ -69,6 +69,10 @@ def search(
     ],
     image: Annotated[bool, typer.Option("--image", help="QUERY is the path of a picture.")] = False,
     k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="Find so many.")] = 5,
+    rerank: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="Let a model that can match look again at the N nearest."),
+    ] = 0,
     model: ModelName = None,
     device: Device = None,
     as_json: AsJson = False,
@@ -88,7 +92,7 @@ def search(
     if not query.strip():
         raise ValueError(f"query: expected some words, got {query!r}")
     with Index.open(path, open_model(model, device)) as opened:
-        hits = opened.search(Path(query) if image else query, k)
+        hits = opened.search(Path(query) if image else query, k, rerank)
     if not hits and not as_json:
         console.complain(f"{path} is empty")
     console.show_results(hits, as_json, hit_table(hits))

@@ -103,33 +103,43 @@ def train(
     console.say(f"{out}: trained; use it with --model {out}")
 
 
-def models(as_json: AsJson = False) -> None:
-    """List models and what they can do.
+def models(
+    can: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ABILITY",
+            show_default=False,
+            help="Only those that classify, search, caption, match, answer.",
+        ),
+    ] = None,
+    family: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WORD", show_default=False, help="Only those with WORD in family, name or tags."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List models that have a name, and what they can do.
 
-    `--model` also takes the folder of any run.
+    `--model` takes a name, with one of its tags after a colon if it has some, or the folder of any run.
 
     \b
     Examples:
       multimodal models
-      multimodal models --json
+      multimodal models --can caption
+      multimodal models --family metaclip --json
     """
-    listed = list_models()
+    listed = list_models(can, family)
     if as_json:
-        console.say_json([entry.to_dict() for entry in listed])
+        console.say_json(listed.to_dict())
         return
     if not console.on_terminal():
-        for entry in listed:
-            can = ", ".join(entry.can)
-            console.say(f"{entry.name}  {can}  {entry.parameters / 1e6:.1f} M  {entry.about}")
+        console.say_lines(str(listed))
         return
-    table = Table("name", "can", "parameters", "about", box=None, header_style="dim", padding=(0, 2, 0, 0))
+    table = Table(*listed.HEAD, box=None, header_style="dim", padding=(0, 2, 0, 0))
     for entry in listed:
-        table.add_row(
-            entry.name,
-            ", ".join(entry.can),
-            f"{entry.parameters / 1e6:.1f} M",
-            printable(entry.about),
-        )
+        table.add_row(*map(printable, entry.cells))
     console.show_table(table)
 
 

@@ -4,11 +4,12 @@ B = batch, L = new tokens, P = tokens before them (in the cache), M = memory len
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from multimodal.layers import Block, KVCache, causal_mask, initialise
+from multimodal.layers import Block, KVCache, activation_named, causal_mask, initialise
 from multimodal.outputs import Encoded
 
 
@@ -24,6 +25,13 @@ class TextDecoderConfig:
     activation: str = "gelu"
     tie_embeddings: bool = True  # the head shares its weights with the token embedding
     dropout: float = 0.0
+    norm: str = "pre"  # "post": as BERT has it, with a norm of the embeddings and a layer before the head
+    eps: float = 1e-5
+    bos_id: int | None = None  # what sentences begin with; None: the tokenizer's
+    # CoCa as open_clip has it: the first layers are those of the text encoder, embedding and all, and look at
+    # nothing; each of the others is followed by a block that looks at the memory alone
+    shared_layers: int = 0
+    memory_blocks: bool = False
 
 
 class TextDecoder(nn.Module):
@@ -34,24 +42,31 @@ class TextDecoder(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.positions = nn.Parameter(torch.empty(config.context_length, config.width))
-        self.blocks = nn.ModuleList(
-            Block(
-                config.width,
-                config.heads,
-                config.mlp_ratio,
-                config.activation,
-                config.dropout,
-                config.memory_width,
-            )
-            for _ in range(config.layers)
+        self.embedding_norm = (
+            nn.LayerNorm(config.width, config.eps) if config.norm == "post" else nn.Identity()
         )
-        self.norm = nn.LayerNorm(config.width)
-        self.head = nn.Linear(config.width, config.vocab_size, bias=False)
+        self.blocks = nn.ModuleList(_blocks(config))
+        self.transform = nn.Identity()
+        if config.norm == "post":
+            dense = nn.Linear(config.width, config.width)
+            self.transform = nn.Sequential(dense, activation_named(config.activation))
+        self.norm = nn.LayerNorm(config.width, config.eps)
+        self.head = nn.Linear(config.width, config.vocab_size, bias=config.norm == "post")
         initialise(self.embedding, self.positions, self.blocks)
         if config.tie_embeddings:
             self.head.weight = self.embedding.weight
         else:
             nn.init.normal_(self.head.weight, std=0.02)
+
+    def share(self, text_encoder: nn.Module) -> None:
+        """Take embedding, positions and the first `shared_layers` blocks of a text encoder for its own."""
+        if self.config.shared_layers != len(text_encoder.blocks):
+            raise ValueError(
+                f"shared_layers: expected {len(text_encoder.blocks)}, those of the text encoder, "
+                f"got {self.config.shared_layers}"
+            )
+        self.embedding, self.positions = text_encoder.embedding, text_encoder.positions
+        self.blocks = nn.ModuleList([*text_encoder.blocks, *self.blocks[self.config.shared_layers :]])
 
     def new_cache(self, memory: Encoded | None = None) -> KVCache:
         """An empty cache with the keys and values of `memory` computed, once for all tokens to come."""
@@ -79,7 +94,9 @@ class TextDecoder(nn.Module):
             raise ValueError(
                 f"tokens: expected at most {self.config.context_length} in all, got {before + length}"
             )
-        x = self.embedding(tokens) + self.positions[before : before + length]  # [B, L, W]
+        x = self.embedding_norm(
+            self.embedding(tokens) + self.positions[before : before + length]
+        )  # [B, L, W]
         # One new token sees everything: no mask. A prefix is plainly causal. Between the two, a mask says it.
         mask = causal_mask(length, before + length, x.device) if before and length > 1 else None
         for layer, block in enumerate(self.blocks):
@@ -92,4 +109,24 @@ class TextDecoder(nn.Module):
                 cache=cache if keep else None,
                 layer=layer,
             )
-        return self.head(self.norm(x))  # [B, L, W] -> [B, L, V]
+        return self.head(self.norm(self.transform(x)))  # [B, L, W] -> [B, L, V]
+
+
+def _blocks(config: TextDecoderConfig) -> list[Block]:
+    block = partial(
+        Block,
+        config.width,
+        config.heads,
+        config.mlp_ratio,
+        config.activation,
+        config.dropout,
+        norm=config.norm,
+        eps=config.eps,
+    )
+    blocks = [block() for _ in range(config.shared_layers)]
+    for _ in range(config.layers):
+        if config.memory_blocks:
+            blocks += [block(), block(memory_width=config.memory_width, memory_only=True)]
+        else:
+            blocks.append(block(memory_width=config.memory_width))
+    return blocks

@@ -1,6 +1,6 @@
 """The parts that encoders and decoders are made of."""
 
-from multimodal.layers.block import Block, CrossAttention, activation_named
+from multimodal.layers.block import Block, CrossAttention, activation_named, merge_heads, split_heads
 from multimodal.layers.cache import KVCache
 from multimodal.layers.initialise import initialise
 from multimodal.layers.masks import causal_mask, lengths_until, padding_mask_from
@@ -15,5 +15,7 @@ __all__ = [
     "causal_mask",
     "initialise",
     "lengths_until",
+    "merge_heads",
     "padding_mask_from",
+    "split_heads",
 ]

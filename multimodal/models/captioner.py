@@ -6,11 +6,11 @@ B = batch, L = tokens, S = image side in pixels, N = image features, W = their w
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from multimodal.decoders import TextDecoder, TextDecoderConfig
-from multimodal.layers import KVCache
 from multimodal.models.dual_encoder import DualEncoder, DualEncoderConfig, DualEncoding
+from multimodal.models.writer import Writer
 from multimodal.outputs import Encoded
 
 
@@ -25,20 +25,24 @@ class CaptionerOutput(NamedTuple):
     logits: Tensor  # [B', L - 1, V], for tokens 1.. of the rows that are captioned
 
 
-class Captioner(nn.Module):
+class Captioner(Writer):
     """The image is encoded once, for its embedding and for the decoder."""
+
+    can = frozenset({"classify", "search", "caption"})
 
     def __init__(self, dual: DualEncoder, decoder: TextDecoder, length_penalty: float = 1.0) -> None:
         super().__init__()
         self.dual = dual
         self.decoder = decoder
-        self.length_penalty = length_penalty  # of beam search, unless another is asked for
+        self.length_penalty = length_penalty
 
     @classmethod
     def from_config(cls, config: CaptionerConfig) -> "Captioner":
         dual = DualEncoder.from_config(config)
         assert isinstance(dual.image_encoder.width, int)
         decoder = TextDecoder(replace(config.decoder, memory_width=dual.image_encoder.width))
+        if config.decoder.shared_layers:
+            decoder.share(dual.text_encoder)
         return cls(dual, decoder, config.length_penalty)
 
     @property
@@ -63,14 +67,6 @@ class Captioner(nn.Module):
     def encode_memory(self, images: Tensor) -> Encoded:
         """images [B, 3, S, S] -> what the decoder looks at: features [B, N, W]"""
         return self.dual.image_encoder(images)
-
-    def new_cache(self, memory: Encoded) -> KVCache:
-        """An empty cache of the decoder with the keys and values of `memory` computed."""
-        return self.decoder.new_cache(memory)
-
-    def decode(self, tokens: Tensor, memory: Encoded | None = None, cache: KVCache | None = None) -> Tensor:
-        """tokens [B, L] -> logits [B, L, V]"""
-        return self.decoder(tokens, memory, cache)
 
     def forward(self, images: Tensor, tokens: Tensor, captioning: Tensor | None = None) -> CaptionerOutput:
         """Everything at once, padding included. `captioning` [B] bool: the rows whose text the decoder learns.

@@ -4,16 +4,22 @@ from multimodal.preprocess.augment import Augment
 from multimodal.preprocess.images import MAX_BYTES, MAX_PIXELS, ImageError, open_image
 from multimodal.preprocess.sources import Sources, decode_all, resolve
 from multimodal.preprocess.text import clean_caption, printable
-from multimodal.preprocess.tokenizer import (
+from multimodal.preprocess.tokenizers import (
+    CLEANINGS,
     BPETokenizer,
     ClipTokenizer,
+    HFSettings,
+    HFTokenizer,
     Tokenizer,
     load_tokenizer,
+    lower_cased,
+    read_definition,
     save_tokenizer,
 )
 from multimodal.preprocess.transform import OPENAI_MEAN, OPENAI_STD, ImageTransform
 
 __all__ = [
+    "CLEANINGS",
     "MAX_BYTES",
     "MAX_PIXELS",
     "OPENAI_MEAN",
@@ -21,6 +27,8 @@ __all__ = [
     "Augment",
     "BPETokenizer",
     "ClipTokenizer",
+    "HFSettings",
+    "HFTokenizer",
     "ImageError",
     "ImageTransform",
     "Sources",
@@ -28,8 +36,10 @@ __all__ = [
     "clean_caption",
     "decode_all",
     "load_tokenizer",
+    "lower_cased",
     "open_image",
     "printable",
+    "read_definition",
     "resolve",
     "save_tokenizer",
 ]

@@ -56,20 +56,20 @@ def resolve(images: Any) -> Sources:
 
 
 def decode_all(
-    sources: Sources, transform: Callable[[Any], Any] | None = None
+    sources: Sources, read: Callable[[Any], Any] = open_image
 ) -> Iterator[tuple[int, Any | Rejected]]:
     """Yield (place, picture) in order, decoded by a few threads ahead of the reader.
 
-    The picture is a PIL image of mode RGB, or what `transform` makes of it, in the same threads. One that
-    cannot be used comes as `Rejected`, or raises ImageError with its name where the sources are strict. At
-    most AHEAD pictures per thread are kept waiting, so that a folder of any size passes.
+    The picture is what `read` makes of an item: a PIL image of mode RGB, or a tensor with the `read` of an
+    `ImageTransform`. One that cannot be used comes as `Rejected`, or raises ImageError with its name where
+    the sources are strict. At most AHEAD pictures per thread are kept waiting, so that a folder of any size
+    passes.
     """
     items, names, _, strict = sources
 
     def decode(i: int) -> Any:
         try:
-            image = open_image(items[i])
-            return image if transform is None else transform(image)
+            return read(items[i])
         except ImageError as error:
             return Rejected(names[i], str(error))
 

@@ -41,7 +41,7 @@ def image_batches(
         return places, torch.stack(images).to(model.device, model.dtype)  # B x [3, S, S] -> [B, 3, S, S]
 
     with tqdm(total=total, desc=doing, unit=" images", leave=False, disable=hidden) as progress:
-        for place, image in decode_all(sources, model.transform):
+        for place, image in decode_all(sources, model.transform.read):
             progress.update()
             if isinstance(image, Rejected):
                 rejected.append(image)

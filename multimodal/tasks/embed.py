@@ -3,18 +3,21 @@
 N images, M texts, D dimensions
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from multimodal.encoders.prefixes import pool_by_prefix, shareable
 from multimodal.outputs import Embedded
 from multimodal.preprocess import Sources, resolve
 from multimodal.tasks.batches import image_batches, warn_rejected
 from multimodal.tasks.protocol import TaskModel
 
-TEXT_BATCH = 256
+TEXT_BATCH = 1024
 
 
 def embed_images(model: TaskModel, images: Any, batch_size: int | None = None) -> Tensor:
@@ -59,13 +62,26 @@ def embed_texts(model: TaskModel, texts: str | Sequence[str]) -> Tensor:
     if not texts:
         return embeddings
     tokens = model.tokenizer(texts)  # all at once: one warning about long ones
-    # Texts of like length together: the encoder computes no further than the longest of a batch.
-    lengths = (tokens == model.tokenizer.eos_id).int().argmax(1)  # [M]
-    for rows in lengths.argsort(stable=True).split(TEXT_BATCH):
+    encode, order = _text_encoder(model, tokens)
+    for rows in order.split(TEXT_BATCH):
         with torch.inference_mode():
-            part = model.network.encode_text(tokens[rows].to(model.device), normalize=True).float().cpu()
-        embeddings[rows] = part
+            embeddings[rows] = encode(tokens[rows].to(model.device)).cpu()
     return embeddings
+
+
+def _text_encoder(model: TaskModel, tokens: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """What embeds some rows of `tokens` [M, L], and the order [M] in which that is least work."""
+    dual = model.network.dual
+    if shareable(dual.text_encoder):
+
+        def by_prefix(rows: Tensor) -> Tensor:
+            return dual.project_text(pool_by_prefix(dual.text_encoder, rows), normalize=True)
+
+        # Texts that begin alike together: what they share is computed once.
+        return by_prefix, torch.from_numpy(np.lexsort(tokens.T.numpy()[::-1]))
+    # Texts of like length together: an encoder computes no further than the longest of a batch.
+    lengths = (tokens != model.tokenizer.pad_id).sum(1)  # [M]
+    return partial(dual.encode_text, normalize=True), lengths.argsort(stable=True)
 
 
 def similarity(model: TaskModel, images: Any, texts: str | Sequence[str]) -> Tensor:

@@ -3,15 +3,9 @@
 D = dimensions of the space, N = pictures in the index
 """
 
-import hashlib
-import os
-import stat
-import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,22 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from multimodal.outputs import Hit, Picture, Rejected, Results
-from multimodal.preprocess import MAX_BYTES, Sources, open_image, resolve
-from multimodal.retrieval import Entry, Space, Store, nearest
-from multimodal.tasks.batches import BAR_FROM, warn_rejected
+from multimodal.preprocess import Sources, open_image, resolve
+from multimodal.retrieval import Space, Store, nearest
+from multimodal.tasks.ask import match
+from multimodal.tasks.batches import warn_rejected
 from multimodal.tasks.embed import embed_sources, embed_texts
+from multimodal.tasks.indexing import Changes, Indexing, shown
 from multimodal.tasks.protocol import TaskModel, require
-
-COMMIT = 256  # files between two commits: what an interrupted run loses at most
-FRESH = 2_000_000_000  # nanoseconds: some file systems tell times no finer than two seconds
-
-
-class Changes(NamedTuple):
-    """What an update did, in pictures."""
-
-    embedded: int = 0  # new or with new contents
-    known: int = 0  # contents that were in the index already
-    dropped: int = 0  # vanished, or no longer readable
 
 
 class Index:
@@ -105,99 +90,53 @@ class Index:
     def update(self, batch_size: int | None = None) -> Changes:
         """Read the folder again: embed what is new or changed, drop what has vanished.
 
-        A file of the same size and time is taken as unchanged; of any other the contents decide. The index is
-        written every 256 files: an interrupted run keeps what it has and the next one goes on from there.
+        An interrupted run keeps what it has, and the next one goes on from there.
         """
-        from tqdm import tqdm
-
         if not self.folder.is_dir():
             raise FileNotFoundError(f"no folder at {self.folder}")
-        paths = [Path(item) for item in resolve(self.folder).items]
-        known = self._store.entries()
-        by_contents = {entry.sha256: name for name, entry in known.items()}
-        self.rejected, self.changes = [], Changes()
-        hidden = True if len(paths) < BAR_FROM else None  # None: shown where there is a terminal
-        with (
-            tqdm(total=len(paths), desc="indexing", unit=" images", leave=False, disable=hidden) as progress,
-            ThreadPoolExecutor(4) as pool,
-        ):
-            for start in range(0, len(paths), COMMIT):
-                chunk = paths[start : start + COMMIT]
-                self._update_some(chunk, known, by_contents, pool, batch_size)
-                progress.update(len(chunk))
-        there = {self._name(path) for path in paths}
-        vanished = [name for name in known if name not in there]
-        self._store.update(remove=vanished)
-        self._count(dropped=len(vanished))
-        warn_rejected(self.rejected, len(paths))
+        indexing = Indexing(self.model, self._store)
+        files = indexing.run(batch_size)
+        self.changes, self.rejected = indexing.changes, indexing.rejected
+        warn_rejected(self.rejected, files)
         return self.changes
 
-    def _update_some(
-        self,
-        paths: Sequence[Path],
-        known: dict[str, Entry],
-        by_contents: dict[str, str],
-        pool: ThreadPoolExecutor,
-        batch_size: int | None,
-    ) -> None:
-        """Bring some files up to date in one transaction, and `known` and `by_contents` with it."""
-        fresh: list[tuple[Path, Entry]] = []
-        touch: list[Entry] = []
-        copy: list[tuple[Entry, str]] = []
-        remove: list[str] = []
-        for path, entry in zip(paths, pool.map(partial(_read, self.folder, known), paths), strict=True):
-            if isinstance(entry, Rejected):
-                self.rejected.append(entry)
-                remove.append(self._name(path))
-                continue
-            old, twin = known.get(entry.path), by_contents.get(entry.sha256)
-            if old is not None and old.sha256 == entry.sha256:
-                touch += [entry] if entry != old else []
-                self._count(known=1)
-            elif twin is not None and twin in known and known[twin].sha256 == entry.sha256:
-                copy.append((entry, twin))  # renamed, or a second copy
-                self._count(known=1)
-            else:
-                fresh.append((path, entry))
-        sources = Sources([path for path, _ in fresh], [_shown(path) for path, _ in fresh], False, False)
-        embedded = embed_sources(self.model, sources, batch_size, bar=False)
-        put = [
-            (fresh[place][1], vector)
-            for place, vector in zip(embedded.places, embedded.embeddings, strict=True)
-        ]
-        self.rejected += embedded.rejected
-        written = {entry.path for entry, _ in put}
-        remove += [entry.path for _, entry in fresh if entry.path not in written]
-        remove = [name for name in remove if name in known]
-        if put or touch or copy or remove:
-            self._store.update(put, touch, copy, remove)
-        self._count(embedded=len(put), dropped=len(remove))
-        for name in remove:
-            del known[name]
-        for entry in [*(entry for entry, _ in put), *touch, *(entry for entry, _ in copy)]:
-            known[entry.path] = entry
-            by_contents[entry.sha256] = entry.path
-
-    def search(self, query: Any, k: int = 5) -> Results[Hit]:
+    def search(self, query: Any, k: int = 5, rerank: int = 0) -> Results[Hit]:
         """The `k` pictures nearest to `query`, best first: `Hit.path`, `Hit.score` (cosine), `Hit.image`.
 
         query: a str is always a text; a Path, a PIL image and whatever else is one picture is a picture; a
             float tensor or array [D] or [1, D] is an embedding, of any length but zero.
         k: at most so many; fewer where the index holds fewer.
+        rerank: let a model that can match look again at so many of the nearest; `Hit.score` of those is then
+            the probability that the text is about the picture, and they come before the others.
 
         The search is exact: every vector is compared, and all of them stay in memory after the first time.
         Equal scores come in the order of their paths. `Hit.path` is relative where it lies under the
         working directory. Raises ValueError for k < 1 or a query that is none of these, ImageError for a
         picture that cannot be read.
         """
+        if rerank:
+            require(self.model, "match")
+            if not isinstance(query, str):
+                raise ValueError(
+                    f"rerank: expected a text to match pictures with, got {type(query).__name__}"
+                )
         vector = self._embed(query)  # [D]
         paths, matrix = self._matrix()
-        scores, rows = nearest(matrix, vector[None], k)  # [1, K]
+        scores, rows = nearest(matrix, vector[None], max(k, rerank) if k > 0 else k)  # [1, K]
         hits: Results[Hit] = Results()
         for score, row in zip(scores[0].tolist(), rows[0].tolist(), strict=True):
             path = self.folder / paths[row]
-            hits.append(Hit(_shown(path), score, Picture(_shown(path), partial(open_image, path))))
-        return hits
+            hits.append(Hit(shown(path), score, Picture(shown(path), partial(open_image, path))))
+        if rerank:
+            hits = self._rerank(query, hits[:rerank]) + hits[rerank:]
+        return Results(hits[:k])
+
+    def _rerank(self, query: str, hits: list[Hit]) -> list[Hit]:
+        """The same pictures by how well they match, best first; those that cannot be read any more are left out."""
+        pictures = Sources([Path(hit.path) for hit in hits], [hit.path for hit in hits], False, False)
+        matches = match(self.model, pictures, query)
+        found = [Hit(each.picture.name, each.score, each.picture) for each in matches]
+        return sorted(found, key=lambda hit: -hit.score)
 
     def _embed(self, query: Any) -> Tensor:
         """[D], of unit length"""
@@ -236,13 +175,6 @@ class Index:
         """Where the pictures lie, absolute."""
         return self._store.folder
 
-    def _name(self, path: Path) -> str:
-        return path.relative_to(self.folder).as_posix()
-
-    def _count(self, embedded: int = 0, known: int = 0, dropped: int = 0) -> None:
-        old = self.changes
-        self.changes = Changes(old.embedded + embedded, old.known + known, old.dropped + dropped)
-
     def close(self) -> None:
         """Let go of the file; closing twice does no harm."""
         self._store.close()
@@ -266,34 +198,3 @@ class Index:
 
 def _space(model: TaskModel) -> Space:
     return Space(model.fingerprint, model.embed_dim, model.name)
-
-
-def _read(folder: Path, known: dict[str, Entry], path: Path) -> Entry | Rejected:
-    """The file as it is now; its contents are looked at only when size or time differ from the known ones.
-
-    The time is taken before the contents, and they before the picture is decoded: a file that changes while
-    it is read is found changed by the next update.
-    """
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            return Rejected(_shown(path), "not a regular file")
-        if status.st_size > MAX_BYTES:
-            return Rejected(_shown(path), f"{status.st_size} bytes, more than {MAX_BYTES}")
-        name = path.relative_to(folder).as_posix()
-        old = known.get(name)
-        if old is not None and (old.size, old.mtime_ns) == (status.st_size, status.st_mtime_ns):
-            return old
-        # A file this young may change again within one tick of its clock: do not trust its time next time.
-        young = time.time_ns() - status.st_mtime_ns < FRESH
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        return Rejected(_shown(path), error.strerror or str(error))
-    return Entry(name, status.st_size, -1 if young else status.st_mtime_ns, sha256)
-
-
-def _shown(path: Path) -> str:
-    """The path as people want to read it: from the working directory, where it lies under that."""
-    here = os.getcwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

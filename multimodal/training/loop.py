@@ -139,7 +139,9 @@ class Run:
         config = self.config
         mixture = self.mixture.mixed(stage.weights, stage.batch_size, stage.side, config.seed + stage.start)
         freeze(self.network, stage.freeze)
-        return mixture, Objective(self.network, stage.objective, self.tokenizer.eos_id, self.label_head)
+        return mixture, Objective(
+            self.network, stage.objective, self.network_config.text.eos_id, self.label_head
+        )
 
     def begin(self, stage: Stage) -> None:
         """What is trained, and how, in the steps of `stage`."""

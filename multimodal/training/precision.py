@@ -1,24 +1,16 @@
 """The numbers a step computes with, and the float32 weights behind them."""
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 
+from multimodal.zoo import fast_dtype
+
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """`precision` is "float32", "bfloat16" or "auto": bfloat16 where the device multiplies it natively."""
+    """`precision` is "float32", "bfloat16" or "auto": whichever is faster on the device."""
     if precision == "auto":
-        native = device.type == "cuda" or (device.type == "cpu" and _cpu_has_bfloat16())
-        return torch.bfloat16 if native else torch.float32
+        return fast_dtype(device)
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
-
-
-def _cpu_has_bfloat16() -> bool:
-    """Whether the processor has AMX-BF16 or AVX512-BF16; without them bfloat16 is slower than float32."""
-    info = Path("/proc/cpuinfo")
-    flags = info.read_text() if info.is_file() else ""
-    return "amx_bf16" in flags or "avx512_bf16" in flags
 
 
 class MasterWeights:

@@ -39,6 +39,8 @@ def make_tokenizer(config: TokenizerConfig, mixture: Mixture, out: Path, resume:
 
 def with_tokenizer(config: NetworkConfig, tokenizer: Tokenizer) -> NetworkConfig:
     """`config` with the vocabulary, length and end token of the tokenizer."""
+    if tokenizer.eos_id is None:
+        raise ValueError("tokenizer: expected one with an eos_id, by which a text is known to end, got none")
     vocab_size, length = tokenizer.vocab_size, tokenizer.context_length
     text = replace(config.text, vocab_size=vocab_size, context_length=length, eos_id=tokenizer.eos_id)
     if not isinstance(config, CaptionerConfig):

@@ -1,16 +1,26 @@
-"""Models by name and models in folders."""
+"""Models by name, models in folders, and checkpoints of others."""
 
+from multimodal.zoo.catalogue import Listed, Models, models
+from multimodal.zoo.device import choose_device, fast_dtype
+from multimodal.zoo.export import convert, download
 from multimodal.zoo.folder import load_folder, put_weights, save_folder, update_card
 from multimodal.zoo.golden import verify
-from multimodal.zoo.load import Listed, choose_device, load, models
+from multimodal.zoo.load import load
+from multimodal.zoo.reading import find_weights, read_weights
 
 __all__ = [
     "Listed",
+    "Models",
     "choose_device",
+    "convert",
+    "download",
+    "fast_dtype",
+    "find_weights",
     "load",
     "load_folder",
     "models",
     "put_weights",
+    "read_weights",
     "save_folder",
     "update_card",
     "verify",

@@ -12,7 +12,9 @@ from multimodal.files import atomic_write, write_text
 from multimodal.model import Model
 from multimodal.models import Network, NetworkConfig, build, network_config, network_table
 from multimodal.preprocess import ImageTransform, Tokenizer, load_tokenizer, save_tokenizer
+from multimodal.zoo.contract import check_contract, contract
 from multimodal.zoo.golden import golden_vectors
+from multimodal.zoo.reading import read_weights
 
 FORMAT = "multimodal-1"
 KEYS = {"format", "name", "model", "transform", "tokenizer", "weights_sha256", "card"}
@@ -27,17 +29,16 @@ def save_folder(
     transform: ImageTransform,
     tokenizer: Tokenizer,
     card: dict[str, Any],
-    dtype: torch.dtype = torch.bfloat16,
+    dtype: torch.dtype | None = torch.bfloat16,
 ) -> None:
-    """Write a model folder; the weights are rounded to `dtype`. `config.json` comes last: no model without.
+    """Write a model folder; the weights are rounded to `dtype`, None: as they are. `config.json` comes last: no model without.
 
     Golden vectors are computed from what was written, as a reader will load it.
     """
     from safetensors.torch import save
 
     folder = Path(folder)
-    parameters = network.named_parameters()  # a tied weight appears once
-    weights = save({key: p.detach().to("cpu", dtype).contiguous() for key, p in parameters})
+    weights = save({key: _rounded(tensor, dtype) for key, tensor in stored(network).items()})
     with atomic_write(folder / "model.safetensors") as file:
         file.write(weights)
     save_tokenizer(tokenizer, folder)
@@ -56,6 +57,16 @@ def save_folder(
     )
 
 
+def _rounded(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """A parameter in `dtype`; counts and statistics, which are buffers, as they are."""
+    tensor = (
+        tensor.detach().cpu()
+        if dtype is None or not isinstance(tensor, nn.Parameter)
+        else tensor.detach().to("cpu", dtype)
+    )
+    return tensor.contiguous()
+
+
 def update_card(folder: str | Path, card: dict[str, Any]) -> None:
     """Put `card` into the folder's config.json and README.md; golden vectors stay unless it has some."""
     path = Path(folder) / "config.json"
@@ -68,36 +79,22 @@ def update_card(folder: str | Path, card: dict[str, Any]) -> None:
 
 def load_folder(folder: str | Path, device: torch.device, dtype: torch.dtype) -> Model:
     """The model in a folder; anything that does not fit is a ValueError with expected and got."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder}: expected a model folder with config.json, got none")
     try:
         table = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{folder / 'config.json'}: expected JSON, got {error}") from error
     if not isinstance(table, dict) or table.get("format") != FORMAT or set(table) != KEYS:
         got = sorted(table) if isinstance(table, dict) else type(table).__name__
         raise ValueError(
             f"{folder / 'config.json'}: expected format {FORMAT!r} with {sorted(KEYS)}, got {got}"
         )
-    try:
-        weights = (folder / "model.safetensors").read_bytes()
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{folder}: expected model.safetensors beside config.json, got none"
-        ) from error
-    sha256 = hashlib.sha256(weights).hexdigest()
-    if sha256 != table["weights_sha256"]:
-        raise ValueError(
-            f"{folder / 'model.safetensors'}: expected sha256 {table['weights_sha256']}, got {sha256}"
-        )
-    try:
-        tensors = load(weights)
-    except SafetensorError as error:
-        raise ValueError(f"{folder / 'model.safetensors'}: expected safetensors, got {error}") from error
+    weights = folder / "model.safetensors"
+    if not weights.exists():
+        raise FileNotFoundError(f"{folder}: expected model.safetensors beside config.json, got none")
+    tensors = read_weights(weights, sha256=str(table["weights_sha256"]))
     config = network_config(table["model"])
     tokenizer = load_tokenizer(table["tokenizer"], folder)
     transform = ImageTransform.from_dict(table["transform"])
@@ -105,41 +102,32 @@ def load_folder(folder: str | Path, device: torch.device, dtype: torch.dtype) ->
     network = build(config)
     put_weights(network, tensors)
     network.to(device, dtype).eval().requires_grad_(False)
-    return Model(network, transform, tokenizer, name=table["name"], card=table["card"])
+    card = table["card"] | {"contract": contract(config, transform, tokenizer, table["weights_sha256"])}
+    return Model(network, transform, tokenizer, name=table["name"], card=card)
 
 
-def check_contract(config: NetworkConfig, transform: ImageTransform, tokenizer: Tokenizer) -> None:
-    """Towers, transform and tokenizer must speak of the same pictures and tokens."""
-    pairs = [
-        ("transform.image_size", config.image.image_size, transform.image_size),
-        ("tokenizer.vocab_size", config.text.vocab_size, tokenizer.vocab_size),
-        ("tokenizer.eos_id", config.text.eos_id, tokenizer.eos_id),
-    ]
-    for name, expected, got in pairs:
-        if expected != got:
-            raise ValueError(f"{name}: expected {expected}, as the model has it, got {got}")
-    if tokenizer.context_length > config.text.context_length:
-        raise ValueError(
-            f"tokenizer.context_length: expected at most {config.text.context_length}, got "
-            f"{tokenizer.context_length}"
-        )
+def stored(network: nn.Module) -> dict[str, Tensor]:
+    """What a checkpoint of the network holds: parameters, tied ones once, and what else it has learned."""
+    kept = network.state_dict(keep_vars=True)
+    buffers = {name: buffer for name, buffer in network.named_buffers() if name in kept}
+    return dict(network.named_parameters()) | buffers
 
 
 def put_weights(network: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Copy `tensors` into the parameters by name; a missing, spare or misshapen one is a ValueError."""
-    parameters = dict(network.named_parameters())
-    if set(parameters) != set(tensors):
-        missing, spare = sorted(set(parameters) - set(tensors)), sorted(set(tensors) - set(parameters))
+    """Copy `tensors` into the network by name; a missing, spare or misshapen one is a ValueError."""
+    places = stored(network)
+    if set(places) != set(tensors):
+        missing, spare = sorted(set(places) - set(tensors)), sorted(set(tensors) - set(places))
         raise ValueError(
             f"weights: expected those of the model, got {missing[:5]} missing, {spare[:5]} spare"
         )
     with torch.no_grad():
-        for name, parameter in parameters.items():
-            if parameter.shape != tensors[name].shape:
+        for name, place in places.items():
+            if place.shape != tensors[name].shape:
                 raise ValueError(
-                    f"weights: expected {name} {tuple(parameter.shape)}, got {tuple(tensors[name].shape)}"
+                    f"weights: expected {name} {tuple(place.shape)}, got {tuple(tensors[name].shape)}"
                 )
-            parameter.copy_(tensors[name])
+            place.copy_(tensors[name])
 
 
 def card_text(name: str, card: dict[str, Any]) -> str:

@@ -4,9 +4,10 @@ import random
 import warnings
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from multimodal.preprocess import ImageError, decode_all, open_image, resolve
+from multimodal.preprocess import ImageError, decode_all, images, open_image, resolve
 
 from .files import exif, saved
 
@@ -71,10 +72,13 @@ def test_a_picture_or_a_reason():
                 assert 5 < len(reason) < 250, seed
                 assert reason.isprintable(), seed
                 reasons.add(reason)
+                with pytest.raises(ImageError):
+                    images.open_reduced(mutated(whole, seed), 4)
             else:
                 assert type(image) is Image.Image, seed
                 assert image.mode == "RGB", seed
                 assert min(image.size) > 0, seed
+                assert images.open_reduced(mutated(whole, seed), 4).size == image.size, seed
                 good += 1
     assert caught == []
     assert 50 < good < 950  # some damage does no harm

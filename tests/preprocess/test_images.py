@@ -75,6 +75,43 @@ def test_lazy_images_are_as_their_files(tmp_path):
         open_image(image)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("at_least", "scale"), [(None, 1), (400, 1), (301, 1), (151, 2), (75, 4), (7, 8)])
+def test_a_jpeg_decoded_smaller(orientation, at_least, scale):
+    """No side falls under `at_least`; the size told is that of the whole, upright, and so is the picture."""
+    big = stored(orientation).resize((601, 302) if orientation < 5 else (302, 601), Image.Resampling.NEAREST)
+    found = images.open_reduced(saved(big, "JPEG", quality=100, exif=exif(orientation)), at_least)
+    assert found.size == (601, 302)
+    assert found.image.size == (-(-601 // scale), -(-302 // scale))
+    left, top, right, bottom = found.box
+    assert (right - left, bottom - top) == (601 / scale, 302 / scale)
+    assert (left > 0) == (orientation in (2, 3, 6, 7) and scale > 1)
+    assert (top > 0) == (orientation in (3, 4, 7, 8) and scale > 2)
+    assert (right, bottom) <= found.image.size
+    assert found.image.info == {}
+    for (x, y), color in CORNERS.items():
+        place = (x * found.image.width // 32, y * found.image.height // 16)
+        assert np.abs(np.subtract(found.image.getpixel(place), color)).max() <= 6
+
+
+def test_only_files_of_jpeg_are_decoded_smaller(tmp_path):
+    big = Image.fromarray(upright()).resize((640, 320))
+    jpeg = saved(big, "JPEG")
+    (tmp_path / "a.jpg").write_bytes(jpeg)
+    assert images.open_reduced(tmp_path / "a.jpg", 32).image.size == (80, 40)
+    with Image.open(tmp_path / "a.jpg") as lazy:  # its owner may not want it small
+        assert images.open_reduced(lazy, 32).image.size == (640, 320)
+    for source in (
+        saved(big, "PNG"),
+        saved(big, "WEBP"),
+        saved(big, "TIFF", compression="jpeg"),
+        big,
+        np.array(big),
+    ):
+        found = images.open_reduced(source, 32)
+        assert (found.size, found.image.size, found.box) == ((640, 320), (640, 320), (0, 0, 640, 320))
+
+
 @pytest.mark.parametrize(
     "mode", ["1", "L", "P", "PA", "LA", "La", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV"]
 )

@@ -201,7 +201,7 @@ def many(folder, draw, count=60, bad=(7, 30, 59)):
 def test_in_order_and_as_one_by_one(tmp_path, draw):
     sources = many(tmp_path / "photos", draw)
     transform = ImageTransform(16)
-    plain, turned = list(decode_all(sources)), list(decode_all(sources, transform))
+    plain, turned = list(decode_all(sources)), list(decode_all(sources, transform.read))
     assert [place for place, _ in plain] == [place for place, _ in turned] == list(range(60))
     for (place, image), (_, tensor) in zip(plain, turned, strict=True):
         if place in (7, 30, 59):
@@ -232,11 +232,11 @@ def test_only_a_little_ahead(tmp_path, draw):
     sources = Sources([picture] * count, [str(i) for i in range(count)], False, True)
     started, before = [], threading.active_count()
 
-    def transform(image):
-        started.append(image)
-        return image
+    def read(item):
+        started.append(item)
+        return item
 
-    reader = decode_all(sources, transform)
+    reader = decode_all(sources, read)
     for i in range(10):
         assert next(reader)[0] == i
     assert len(started) <= THREADS * AHEAD + 10
@@ -245,12 +245,12 @@ def test_only_a_little_ahead(tmp_path, draw):
     assert len(started) < count
 
 
-def test_an_error_of_the_transform_is_not_the_pictures(tmp_path, draw):
-    def transform(image):
+def test_an_error_of_the_reader_is_not_the_pictures(tmp_path, draw):
+    def read(item):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        list(decode_all(many(tmp_path, draw), transform))
+        list(decode_all(many(tmp_path, draw), read))
 
 
 def test_one_lazy_image_many_times(tmp_path, draw):

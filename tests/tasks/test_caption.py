@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from multimodal.outputs import Caption, Results
-from multimodal.preprocess import ImageError, open_image
+from multimodal.preprocess import HFSettings, HFTokenizer, ImageError, open_image
 
 
 def greedy_by_hand(model, path, longest):
@@ -96,3 +96,10 @@ def test_broken_pictures(tiny_model, photos):
 def test_bfloat16(make_model, photos):
     model = make_model().to(dtype=torch.bfloat16)
     assert all(caption.text for caption in model.caption(photos, num_beams=2))
+
+
+def test_a_tokenizer_without_ends_cannot_caption(make_model, photos):
+    model = make_model()
+    model.tokenizer = HFTokenizer(model.tokenizer.definition, HFSettings(64, pad_id=0))
+    with pytest.raises(ValueError, match="expected a tokenizer with bos_id and eos_id to caption, got"):
+        model.caption(photos)

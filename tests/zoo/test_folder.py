@@ -103,6 +103,7 @@ def test_a_new_card_keeps_the_golden_vectors(folder):
         ({"format": "other"}, "expected format 'multimodal-1'"),
         ({"extra": 1}, "expected format 'multimodal-1' with .*, got .*'extra'"),
         ({"weights_sha256": "0" * 64}, "expected sha256 0000"),
+        ({"weights_sha256": None}, "expected sha256 None"),
         ({"transform": {"image_size": 48}}, "transform.image_size: expected 32, as the model has it, got 48"),
         ({"transform": {"blur": 1}}, "blur"),
         ({"model": {"depth": 3}}, r"model: expected keys among .*\['depth'\]"),
@@ -135,7 +136,7 @@ def test_files_that_are_no_safetensors_are_refused(folder, data):
         load(folder, device="cpu")
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff\xfe", b'{"format": "multimodal-1"}'])
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"[" * 99999, b"\xff\xfe", b'{"format": "multimodal-1"}'])
 def test_configs_that_are_none_are_refused(folder, data):
     (folder / "config.json").write_bytes(data)
     with pytest.raises(ValueError, match=r"config\.json: expected"):

@@ -55,11 +55,22 @@ def test_clip_cuts_as_open_clip_does_and_says_so(clip):
     assert clip.truncated == before + 1
 
 
+@pytest.mark.parametrize("length", [32, 72, 76])
+def test_clip_of_other_lengths(length):
+    """Those of PE-Core and CoCa."""
+    import open_clip
+
+    assert torch.equal(ClipTokenizer(length)(TEXTS), open_clip.tokenize(TEXTS, length))
+
+
 def test_clip_decodes_what_it_encodes(clip):
     assert clip.decode(clip("A dog, running on the beach !")[0]) == "a dog , running on the beach !"
 
 
-ORDINARY = st.characters(categories=["Ll", "Lo", "Nd", "Zs", "Sm", "So", "Po"])  # without case to fold
+ORDINARY = st.characters(
+    categories=["Ll", "Lo", "Nd", "Zs", "Sm", "So", "Po"],  # without case to fold
+    exclude_characters="\u32ff\U0001f16c🯰🯱🯲🯳🯴🯵🯶🯷🯸🯹",  # which the library's NFKC does not know yet
+)
 
 
 @given(st.text(ORDINARY, max_size=14))
@@ -132,10 +143,10 @@ def test_a_folder_that_contradicts_itself_is_refused(bpe, tmp_path):
         load_tokenizer(config, tmp_path)
     save_tokenizer(bpe, tmp_path)
     for change, message in (
-        ({"kind": "pickle"}, "expected 'bpe' or 'clip', got 'pickle'"),
+        ({"kind": "pickle"}, "expected 'bpe', 'clip' or 'hf', got 'pickle'"),
         ({"vocab_size": 299}, "'vocab_size': 299"),
-        ({"context_length": "64"}, "expected a whole number, got '64'"),
-        ({"extra": 1}, "expected a table with"),
+        ({"context_length": "64"}, "tokenizer.context_length: expected int, got '64'"),
+        ({"extra": 1}, r"expected keys among .* got \['extra'\]"),
     ):
         with pytest.raises(ValueError, match=message):
             load_tokenizer(config | change, tmp_path)

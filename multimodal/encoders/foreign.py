@@ -1,0 +1,104 @@
+"""Towers that our modules cannot express: open_clip's own, behind the contract of an encoder.
+
+B = batch, S = image side in pixels, L = tokens, D = width of the shared space
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from multimodal.outputs import Encoded
+
+
+@dataclass(frozen=True)
+class OpenClipImageConfig:
+    """An image tower of open_clip, its projection included."""
+
+    vision_cfg: dict[str, Any]  # as its model configs have it
+    embed_dim: int
+    quick_gelu: bool = False
+
+    @property
+    def image_size(self) -> int:
+        size = self.vision_cfg.get("image_size", 224)
+        return size if isinstance(size, int) else size[0]
+
+
+@dataclass(frozen=True)
+class OpenClipTextConfig:
+    """A text tower of open_clip, its projection included."""
+
+    text_cfg: dict[str, Any]
+    embed_dim: int
+    vocab_size: int
+    context_length: int
+    eos_id: int
+    quick_gelu: bool = False
+    # Of a tower from transformers: its config, so that nothing is asked of a hub
+    hf_config: dict[str, Any] = field(default_factory=dict)
+
+
+class OpenClipImageEncoder(nn.Module):
+    """images [B, 3, S, S] -> Encoded(features [B, 1, D], pooled [B, D])"""
+
+    def __init__(self, config: OpenClipImageConfig) -> None:
+        super().__init__()
+        from open_clip.model import CLIPVisionCfg, _build_vision_tower
+
+        self.config = config
+        self.width = config.embed_dim
+        # Nothing is downloaded; a tower of tokens and embedding gives the embedding.
+        given = config.vision_cfg | {"timm_model_pretrained": False, "output_tokens": False}
+        self.tower = _build_vision_tower(config.embed_dim, CLIPVisionCfg(**given), config.quick_gelu)
+
+    def forward(self, images: Tensor, padding_mask: Tensor | None = None) -> Encoded:
+        pooled = self.tower(images)  # [B, D]
+        return Encoded(pooled[:, None], pooled)
+
+
+class OpenClipTextEncoder(nn.Module):
+    """tokens [B, L] -> Encoded(features [B, 1, D], pooled [B, D]); L is always the context_length."""
+
+    def __init__(self, config: OpenClipTextConfig) -> None:
+        super().__init__()
+        from open_clip.model import CLIPTextCfg, _build_text_tower
+
+        self.config = config
+        self.width = config.embed_dim
+        given = config.text_cfg | {"output_tokens": False}
+        if config.hf_config:
+            self.tower = _from_transformers(config)
+        else:
+            self.tower = _build_text_tower(config.embed_dim, CLIPTextCfg(**given), config.quick_gelu)
+
+    def forward(self, tokens: Tensor, padding_mask: Tensor | None = None) -> Encoded:
+        pooled = self.tower(tokens)  # [B, D]
+        return Encoded(pooled[:, None], pooled)
+
+
+def _from_transformers(config: OpenClipTextConfig) -> nn.Module:
+    try:
+        from transformers import AutoConfig
+    except ImportError as error:
+        raise ImportError(
+            "this model's text tower is one of transformers: expected it to be installed (pip install transformers)"
+        ) from error
+    from open_clip.hf_model import HFTextEncoder
+
+    values = dict(config.hf_config)
+    pooler = config.text_cfg.get("hf_pooler_type", "mean_pooler")
+    tower = HFTextEncoder(
+        config.text_cfg["hf_model_name"],
+        output_dim=config.embed_dim,
+        config=AutoConfig.for_model(values.pop("model_type"), **values),
+        proj_type=config.text_cfg.get("hf_proj_type", "mlp"),
+        pooler_type=pooler,
+        pretrained=False,
+    )
+    # Given a config instead of a name, it keeps parts that its checkpoints do not have.
+    if getattr(tower.config, "is_encoder_decoder", False):
+        tower.transformer = tower.transformer.encoder
+    elif pooler != "cls_pooler" and getattr(tower.transformer, "pooler", None) is not None:
+        tower.transformer.pooler = None
+    return tower

@@ -1,0 +1,142 @@
+"""Bringing an index up to date with its folder: what is new or changed is embedded, what vanished is dropped."""
+
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from multimodal.outputs import Rejected
+from multimodal.preprocess import MAX_BYTES, Sources, resolve
+from multimodal.retrieval import Entry, Store
+from multimodal.tasks.batches import BAR_FROM
+from multimodal.tasks.embed import embed_sources
+from multimodal.tasks.protocol import TaskModel
+
+COMMIT = 256  # files between two commits: what an interrupted run loses at most
+FRESH = 2_000_000_000  # nanoseconds: some file systems tell times no finer than two seconds
+
+
+class Changes(NamedTuple):
+    """What an update did, in pictures."""
+
+    embedded: int = 0  # new or with new contents
+    known: int = 0  # contents that were in the index already
+    dropped: int = 0  # vanished, or no longer readable
+
+
+class Indexing:
+    """One reading of the folder of `store`: `changes` and `rejected` say what came of it."""
+
+    def __init__(self, model: TaskModel, store: Store) -> None:
+        self.model, self.store, self.folder = model, store, store.folder
+        self.known = store.entries()
+        self.by_contents = {entry.sha256: name for name, entry in self.known.items()}
+        self.changes = Changes()
+        self.rejected: list[Rejected] = []
+
+    def run(self, batch_size: int | None = None) -> int:
+        """Read every file of the folder that may be a picture; returns how many there are.
+
+        A file of the same size and time is taken as unchanged; of any other the contents decide. The index is
+        written every 256 files.
+        """
+        from tqdm import tqdm
+
+        paths = [Path(item) for item in resolve(self.folder).items]
+        hidden = True if len(paths) < BAR_FROM else None  # None: shown where there is a terminal
+        with (
+            tqdm(total=len(paths), desc="indexing", unit=" images", leave=False, disable=hidden) as progress,
+            ThreadPoolExecutor(4) as pool,
+        ):
+            for start in range(0, len(paths), COMMIT):
+                chunk = paths[start : start + COMMIT]
+                self.update(chunk, pool, batch_size)
+                progress.update(len(chunk))
+        there = {self.name(path) for path in paths}
+        vanished = [name for name in self.known if name not in there]
+        self.store.update(remove=vanished)
+        self.count(dropped=len(vanished))
+        return len(paths)
+
+    def update(self, paths: Sequence[Path], pool: ThreadPoolExecutor, batch_size: int | None) -> None:
+        """Bring some files up to date in one transaction, and `known` and `by_contents` with it."""
+        known, by_contents = self.known, self.by_contents
+        fresh: list[tuple[Path, Entry]] = []
+        touch: list[Entry] = []
+        copy: list[tuple[Entry, str]] = []
+        remove: list[str] = []
+        for path, entry in zip(paths, pool.map(partial(_read, self.folder, known), paths), strict=True):
+            if isinstance(entry, Rejected):
+                self.rejected.append(entry)
+                remove.append(self.name(path))
+                continue
+            old, twin = known.get(entry.path), by_contents.get(entry.sha256)
+            if old is not None and old.sha256 == entry.sha256:
+                touch += [entry] if entry != old else []
+                self.count(known=1)
+            elif twin is not None and twin in known and known[twin].sha256 == entry.sha256:
+                copy.append((entry, twin))  # renamed, or a second copy
+                self.count(known=1)
+            else:
+                fresh.append((path, entry))
+        sources = Sources([path for path, _ in fresh], [shown(path) for path, _ in fresh], False, False)
+        embedded = embed_sources(self.model, sources, batch_size, bar=False)
+        put = [
+            (fresh[place][1], vector)
+            for place, vector in zip(embedded.places, embedded.embeddings, strict=True)
+        ]
+        self.rejected += embedded.rejected
+        written = {entry.path for entry, _ in put}
+        remove += [entry.path for _, entry in fresh if entry.path not in written]
+        remove = [name for name in remove if name in known]
+        if put or touch or copy or remove:
+            self.store.update(put, touch, copy, remove)
+        self.count(embedded=len(put), dropped=len(remove))
+        for name in remove:
+            del known[name]
+        for entry in [*(entry for entry, _ in put), *touch, *(entry for entry, _ in copy)]:
+            known[entry.path] = entry
+            by_contents[entry.sha256] = entry.path
+
+    def name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+    def count(self, embedded: int = 0, known: int = 0, dropped: int = 0) -> None:
+        old = self.changes
+        self.changes = Changes(old.embedded + embedded, old.known + known, old.dropped + dropped)
+
+
+def _read(folder: Path, known: dict[str, Entry], path: Path) -> Entry | Rejected:
+    """The file as it is now; its contents are looked at only when size or time differ from the known ones.
+
+    The time is taken before the contents, and they before the picture is decoded: a file that changes while
+    it is read is found changed by the next update.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            return Rejected(shown(path), "not a regular file")
+        if status.st_size > MAX_BYTES:
+            return Rejected(shown(path), f"{status.st_size} bytes, more than {MAX_BYTES}")
+        name = path.relative_to(folder).as_posix()
+        old = known.get(name)
+        if old is not None and (old.size, old.mtime_ns) == (status.st_size, status.st_mtime_ns):
+            return old
+        # A file this young may change again within one tick of its clock: do not trust its time next time.
+        young = time.time_ns() - status.st_mtime_ns < FRESH
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return Rejected(shown(path), error.strerror or str(error))
+    return Entry(name, status.st_size, -1 if young else status.st_mtime_ns, sha256)
+
+
+def shown(path: Path) -> str:
+    """The path as people want to read it: from the working directory, where it lies under that."""
+    here = os.getcwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

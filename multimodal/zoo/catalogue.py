@@ -1,0 +1,127 @@
+"""What `load` knows by name: the model in the package, open_clip's checkpoints, and the best known of hubs."""
+
+import html
+import json
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+SHIPPED = {"small": Path(__file__).parent / "small"}  # in the package, offline
+PARAMETERS = Path(__file__).with_name("parameters.json")  # of open_clip's architectures, counted once
+
+EMBEDS = ("classify", "search")
+# Of an architecture of open_clip, by the first pattern that fits its name.
+FAMILIES = (
+    ("coca", "CoCa"),
+    ("SigLIP2|SigLIP2-.*", "SigLIP 2"),
+    ("SigLIP", "SigLIP"),
+    ("EVA", "EVA-CLIP"),
+    ("convnext", "ConvNeXt"),
+    ("MobileCLIP", "MobileCLIP"),
+    ("ViTamin", "ViTamin"),
+    ("PE-Core", "Perception Encoder"),
+    ("CLIPA", "CLIPA"),
+    ("nllb|xlm|mt5|worldwide", "multilingual CLIP"),
+    ("^RN", "CLIP, ResNet"),
+    ("", "CLIP"),
+)
+# name, family, what it can do, parameters; in the format of transformers
+HUB = (
+    ("openai/clip-vit-base-patch32", "CLIP", EMBEDS, 151_277_313),
+    ("openai/clip-vit-base-patch16", "CLIP", EMBEDS, 149_620_737),
+    ("openai/clip-vit-large-patch14", "CLIP", EMBEDS, 427_616_513),
+    ("google/siglip-base-patch16-224", "SigLIP", EMBEDS, 203_155_970),
+    ("google/siglip-so400m-patch14-384", "SigLIP", EMBEDS, 877_960_498),
+    ("Salesforce/blip-image-captioning-base", "BLIP", ("caption",), 223_962_172),
+    ("Salesforce/blip-image-captioning-large", "BLIP", ("caption",), 446_207_804),
+    ("Salesforce/blip-itm-base-coco", "BLIP", (*EMBEDS, "match"), 223_744_258),
+    ("Salesforce/blip-itm-large-coco", "BLIP", (*EMBEDS, "match"), 446_186_242),
+    ("Salesforce/blip-vqa-base", "BLIP", ("answer",), 361_230_140),
+)
+
+
+class Listed(NamedTuple):
+    """A model that `load` knows by name; with tags, `name:tag` is the name of a checkpoint."""
+
+    name: str
+    family: str
+    can: tuple[str, ...]  # some of "classify", "search", "caption", "match", "answer"
+    parameters: int | None  # None: only a download tells
+    tags: tuple[str, ...]  # by which data, or by whom, it was trained
+    where: str  # "in the package", "open_clip" or "hub"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self._asdict(), "can": list(self.can), "tags": list(self.tags)}
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """What a table shows."""
+        count = "" if self.parameters is None else f"{self.parameters / 1e6:.0f} M"
+        return self.name, self.family, ", ".join(self.can), count, ", ".join(self.tags), self.where
+
+
+class Models(list[Listed]):
+    """A list of models that shows itself."""
+
+    HEAD = ("name", "family", "can", "parameters", "tags", "where")
+
+    def __str__(self) -> str:
+        return "\n".join("  ".join(filter(None, each.cells)) for each in self)
+
+    __repr__ = __str__
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"models": [each.to_dict() for each in self]}
+
+    def _repr_html_(self) -> str:
+        def row(kind: str, cells: Iterable[str]) -> str:
+            inner = "".join(f"<{kind} style='text-align:left'>{html.escape(cell)}</{kind}>" for cell in cells)
+            return f"<tr>{inner}</tr>"
+
+        return f"<table>{row('th', self.HEAD)}{''.join(row('td', each.cells) for each in self)}</table>"
+
+
+def models(can: str | None = None, family: str | None = None) -> Models:
+    """What can be loaded by name, and what each can do; `load` also takes folders and files.
+
+    can: only those that can "classify", "search", "caption", "match" or "answer"; family: only those whose
+    family, name or tags have this in them, in any case. Raises ValueError for another `can`.
+
+    >>> models(can="caption")  # doctest: +SKIP
+    """
+    known = {ability for each in everything() for ability in each.can}
+    if can is not None and can not in known:
+        raise ValueError(f"can: expected one of {sorted(known)}, got {can!r}")
+    found = Models()
+    for each in everything():
+        words = " ".join((each.family, each.name, *each.tags)).casefold()
+        if (can is None or can in each.can) and (family is None or family.casefold() in words):
+            found.append(each)
+    return found
+
+
+@cache
+def everything() -> tuple[Listed, ...]:
+    return (*_shipped(), *_open_clip(), *(Listed(*entry, (), "hub") for entry in HUB))
+
+
+def _shipped() -> Iterable[Listed]:
+    for name, folder in SHIPPED.items():
+        table = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        can = (*EMBEDS, "caption") if "decoder" in table["model"] else EMBEDS
+        yield Listed(name, "CoCa", can, table["card"]["training"]["parameters"], (), "in the package")
+
+
+def _open_clip() -> Iterable[Listed]:
+    from open_clip import list_models
+    from open_clip.pretrained import list_pretrained_tags_by_model
+
+    counts = json.loads(PARAMETERS.read_text(encoding="utf-8"))
+    for name in list_models():
+        family = next(family for pattern, family in FAMILIES if re.search(pattern, name))
+        can = (*EMBEDS, "caption") if family == "CoCa" else EMBEDS
+        tags = tuple(list_pretrained_tags_by_model(name))
+        if tags:  # an architecture without weights is none that can be loaded by name
+            yield Listed(name, family, can, counts.get(name), tags, "open_clip")

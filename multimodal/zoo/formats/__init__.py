@@ -1,0 +1,1 @@
+"""Foreign checkpoints: one converter a format, dict in, dict out."""

@@ -1,0 +1,84 @@
+"""The original BLIP files (.pth, a state dict under "model"; Li et al. 2022): no config, the weights tell all."""
+
+import math
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from multimodal.decoders import TextDecoderConfig
+from multimodal.encoders import ImageEncoderConfig, TextEncoderConfig
+from multimodal.models import AnswererConfig, ImageCaptionerConfig, MatcherConfig, NetworkConfig
+from multimodal.zoo.formats import transformers_blip
+from multimodal.zoo.formats.names import flattened, renamed, timm_rules
+
+BOS, ENC, EOS = 30522, 30523, 102  # [DEC], [ENC] and [SEP]: the vocabulary of BERT and two more
+HEAD = 64  # width of an attention head, in all of them
+# Only for training: momentum copies, queues and the temperature of distillation.
+TRAINING = re.compile(r"(.*_m\..*|.*_queue|.*queue_ptr|ptr_queue)")
+
+
+def recognised(state: Mapping[str, Tensor]) -> bool:
+    return "visual_encoder.cls_token" in state
+
+
+def network(state: Mapping[str, Tensor]) -> NetworkConfig:
+    """The network that the shapes of a state dict describe."""
+    _, places, width = state["visual_encoder.pos_embed"].shape
+    patch = state["visual_encoder.patch_embed.proj.weight"].shape[-1]
+    image = ImageEncoderConfig(
+        image_size=math.isqrt(places - 1) * patch,
+        patch_size=patch,
+        width=width,
+        layers=_count(state, r"visual_encoder\.blocks\.(\d+)\..*"),
+        heads=width // HEAD,
+        eps=1e-6,
+    )
+    writes, reads = "text_decoder.bert.embeddings.word_embeddings.weight" in state, "itm_head.weight" in state
+    bert = "text_decoder.bert." if writes else "text_encoder."
+    vocab, hidden = state[f"{bert}embeddings.word_embeddings.weight"].shape
+    common = {
+        "vocab_size": vocab,
+        "width": hidden,
+        "layers": _count(state, re.escape(bert) + r"encoder\.layer\.(\d+)\..*"),
+        "heads": hidden // HEAD,
+        "norm": "post",
+        "eps": 1e-12,
+        "context_length": len(state[f"{bert}embeddings.position_embeddings.weight"]),
+    }
+    encoder = TextEncoderConfig(**common, causal=False, pooling="cls", eos_id=EOS, memory_width=width)
+    decoder = TextDecoderConfig(**common, bos_id=BOS)
+    if reads and not writes:
+        dim = len(state["vision_proj.weight"])
+        return MatcherConfig(
+            image, encoder, dim, image_projection="affine", text_projection="affine", matching_id=ENC
+        )
+    if writes and "text_encoder.embeddings.word_embeddings.weight" in state and not reads:
+        return AnswererConfig(image, encoder, decoder, matching_id=ENC)
+    return ImageCaptionerConfig(image, decoder)
+
+
+def weights(state: Mapping[str, Tensor], config: NetworkConfig) -> dict[str, Tensor]:
+    """The state dict by the names of our network of `config`. A pretrained model that matches and writes
+    becomes a captioner."""
+    kept = {key: tensor for key, tensor in state.items() if not TRAINING.fullmatch(key)}
+    temperature = kept.pop("temp", None)
+    if isinstance(config, ImageCaptionerConfig):
+        other = ("text_encoder.", "vision_proj.", "text_proj.", "itm_head.")
+        kept = {key: tensor for key, tensor in kept.items() if not key.startswith(other)}
+    root = "dual." if isinstance(config, MatcherConfig) else ""
+    image = f"{root}image_encoder."
+    vit = {key: tensor for key, tensor in kept.items() if key.startswith("visual_encoder.")}
+    vit = renamed(vit, timm_rules(r"visual_encoder\.", image))
+    flattened(vit, image)
+    text = {key: tensor for key, tensor in kept.items() if not key.startswith("visual_encoder.")}
+    named = vit | transformers_blip.weights(text, config)
+    if temperature is not None and root:
+        named["dual.logit_scale"] = -temperature.log().reshape(())
+    return named
+
+
+def _count(state: Mapping[str, Tensor], pattern: str) -> int:
+    """How many blocks there are."""
+    found = (re.fullmatch(pattern, key) for key in state)
+    return 1 + max((int(match[1]) for match in found if match), default=-1)

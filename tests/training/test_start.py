@@ -1,0 +1,18 @@
+import pytest
+
+from multimodal.encoders import ImageEncoderConfig, TextEncoderConfig
+from multimodal.models import DualEncoderConfig
+from multimodal.preprocess import BPETokenizer, HFSettings, HFTokenizer
+from multimodal.training.start import with_tokenizer
+
+
+def test_the_network_reads_what_the_tokenizer_writes():
+    config = DualEncoderConfig(ImageEncoderConfig("vit_tiny_patch16_224", 32), TextEncoderConfig(), 16)
+    tokenizer = BPETokenizer.train(["a cat"], 300, 12)
+    text = with_tokenizer(config, tokenizer).text
+    assert (text.vocab_size, text.context_length, text.eos_id) == (tokenizer.vocab_size, 12, 2)
+    endless = HFTokenizer(tokenizer.definition, HFSettings(12, pad_id=0))
+    with pytest.raises(
+        ValueError, match="expected one with an eos_id, by which a text is known to end, got none"
+    ):
+        with_tokenizer(config, endless)

@@ -46,7 +46,7 @@ class TextDecoder(nn.Module):
             nn.LayerNorm(config.width, config.eps) if config.norm == "post" else nn.Identity()
         )
         self.blocks = nn.ModuleList(_blocks(config))
-        self.transform = nn.Identity()
+        self.transform: nn.Module = nn.Identity()
         if config.norm == "post":
             dense = nn.Linear(config.width, config.width)
             self.transform = nn.Sequential(dense, activation_named(config.activation))
@@ -58,15 +58,15 @@ class TextDecoder(nn.Module):
         else:
             nn.init.normal_(self.head.weight, std=0.02)
 
-    def share(self, text_encoder: nn.Module) -> None:
-        """Take embedding, positions and the first `shared_layers` blocks of a text encoder for its own."""
-        if self.config.shared_layers != len(text_encoder.blocks):
+    def share(self, embedding: nn.Embedding, positions: nn.Parameter, blocks: nn.ModuleList) -> None:
+        """Take those of a text encoder for its own, the blocks as the first `shared_layers`."""
+        shared = self.config.shared_layers
+        if shared != len(blocks):
             raise ValueError(
-                f"shared_layers: expected {len(text_encoder.blocks)}, those of the text encoder, "
-                f"got {self.config.shared_layers}"
+                f"shared_layers: expected {len(blocks)}, those of the text encoder, got {shared}"
             )
-        self.embedding, self.positions = text_encoder.embedding, text_encoder.positions
-        self.blocks = nn.ModuleList([*text_encoder.blocks, *self.blocks[self.config.shared_layers :]])
+        self.embedding, self.positions = embedding, positions
+        self.blocks = nn.ModuleList([*blocks, *self.blocks[shared:]])
 
     def new_cache(self, memory: Encoded | None = None) -> KVCache:
         """An empty cache with the keys and values of `memory` computed, once for all tokens to come."""

@@ -1,7 +1,8 @@
 """From the config of an encoder to the encoder."""
 
-from torch import nn
+from collections.abc import Callable
 
+from multimodal.encoders.encoder import Encoder
 from multimodal.encoders.foreign import (
     OpenClipImageConfig,
     OpenClipImageEncoder,
@@ -14,7 +15,7 @@ from multimodal.encoders.text import TextEncoder, TextEncoderConfig
 ImageConfig = ImageEncoderConfig | OpenClipImageConfig
 TextConfig = TextEncoderConfig | OpenClipTextConfig
 
-ENCODERS: dict[type, type[nn.Module]] = {
+ENCODERS: dict[type, Callable[..., Encoder]] = {
     ImageEncoderConfig: ImageEncoder,
     TextEncoderConfig: TextEncoder,
     OpenClipImageConfig: OpenClipImageEncoder,
@@ -22,6 +23,6 @@ ENCODERS: dict[type, type[nn.Module]] = {
 }
 
 
-def build_encoder(config: ImageConfig | TextConfig) -> nn.Module:
-    """The encoder of a config, with random weights; it has a `width` and a `config`."""
+def build_encoder(config: ImageConfig | TextConfig) -> Encoder:
+    """The encoder of a config, with random weights."""
     return ENCODERS[type(config)](config)

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from multimodal.encoders.encoder import Encoder
 from multimodal.outputs import Encoded
 
 
@@ -39,7 +40,7 @@ class OpenClipTextConfig:
     hf_config: dict[str, Any] = field(default_factory=dict)
 
 
-class OpenClipImageEncoder(nn.Module):
+class OpenClipImageEncoder(Encoder):
     """images [B, 3, S, S] -> Encoded(features [B, 1, D], pooled [B, D])"""
 
     def __init__(self, config: OpenClipImageConfig) -> None:
@@ -57,7 +58,7 @@ class OpenClipImageEncoder(nn.Module):
         return Encoded(pooled[:, None], pooled)
 
 
-class OpenClipTextEncoder(nn.Module):
+class OpenClipTextEncoder(Encoder):
     """tokens [B, L] -> Encoded(features [B, 1, D], pooled [B, D]); L is always the context_length."""
 
     def __init__(self, config: OpenClipTextConfig) -> None:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from multimodal.encoders.encoder import Encoder
 from multimodal.layers import Block, ConvStem, CrossAttention, activation_named
 from multimodal.outputs import Encoded
 
@@ -56,7 +57,7 @@ class ImageEncoderConfig:
         return self.image_size // self.patch_size
 
 
-class ImageEncoder(nn.Module):
+class ImageEncoder(Encoder):
     """images [B, 3, S, S] -> Encoded(features [B, N, W], pooled [B, W]); S: any multiple of the patch size."""
 
     def __init__(self, config: ImageEncoderConfig) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from multimodal.encoders.encoder import Encoder
 from multimodal.layers import Block, causal_mask, initialise, lengths_until, padding_mask_from
 from multimodal.outputs import Encoded
 
@@ -44,7 +45,7 @@ class TextEncoderConfig:
             raise ValueError("attends_padding: expected False for a causal text, got True")
 
 
-class TextEncoder(nn.Module):
+class TextEncoder(Encoder):
     """tokens [B, L] -> Encoded(features [B, L', W], pooled [B, W], padding_mask [B, L']).
 
     A text ends with its first `eos_id`, or where `padding_mask` [B, L] says so. L' is the longest text of the

@@ -8,7 +8,15 @@ from multimodal.models.blip import (
     Matcher,
     MatcherConfig,
 )
-from multimodal.models.build import Network, NetworkConfig, build, network_config, network_table
+from multimodal.models.build import (
+    Network,
+    NetworkConfig,
+    Trainable,
+    TrainableConfig,
+    build,
+    network_config,
+    network_table,
+)
 from multimodal.models.captioner import Captioner, CaptionerConfig, CaptionerOutput
 from multimodal.models.dual_encoder import MAX_LOGIT_SCALE, DualEncoder, DualEncoderConfig, DualEncoding
 from multimodal.models.writer import Writer
@@ -29,6 +37,8 @@ __all__ = [
     "MatcherConfig",
     "Network",
     "NetworkConfig",
+    "Trainable",
+    "TrainableConfig",
     "Writer",
     "build",
     "network_config",

@@ -25,6 +25,7 @@ class ImageCaptionerConfig:
 class ImageCaptioner(Writer):
     """An image encoder and a decoder that looks at its features; without a text encoder there is no search."""
 
+    config: ImageCaptionerConfig  # set by `build`
     can = frozenset({"caption"})
 
     def __init__(self, image_encoder: nn.Module, decoder: TextDecoder, length_penalty: float = 1.0) -> None:
@@ -53,6 +54,7 @@ class MatcherConfig(DualEncoderConfig):
 class Matcher(nn.Module):
     """A dual encoder whose text encoder can also look at a picture, and say whether text and picture match."""
 
+    config: MatcherConfig  # set by `build`
     can = frozenset({"classify", "search", "match"})
 
     def __init__(self, dual: DualEncoder, width: int, matching_id: int | None = None) -> None:
@@ -64,7 +66,7 @@ class Matcher(nn.Module):
     @classmethod
     def from_config(cls, config: MatcherConfig) -> "Matcher":
         dual = DualEncoder.from_config(config)
-        return cls(dual, dual.text_encoder.width, config.matching_id)
+        return cls(dual, dual.text_width, config.matching_id)
 
     def encode_image(self, images: Tensor, normalize: bool = False) -> Tensor:
         """images [B, 3, S, S] -> [B, D]"""
@@ -99,6 +101,7 @@ class AnswererConfig:
 class Answerer(Writer):
     """A question is encoded while it looks at the picture; the decoder looks at the question."""
 
+    config: AnswererConfig  # set by `build`
     can = frozenset({"answer"})
 
     def __init__(

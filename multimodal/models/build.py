@@ -17,6 +17,10 @@ from multimodal.models.dual_encoder import DualEncoder, DualEncoderConfig
 Network = DualEncoder | Captioner | ImageCaptioner | Matcher | Answerer
 NetworkConfig = DualEncoderConfig | CaptionerConfig | ImageCaptionerConfig | MatcherConfig | AnswererConfig
 
+# What `training` trains
+Trainable = DualEncoder | Captioner
+TrainableConfig = DualEncoderConfig | CaptionerConfig
+
 NETWORKS: dict[type, Any] = {
     DualEncoderConfig: DualEncoder,
     CaptionerConfig: Captioner,

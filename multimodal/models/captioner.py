@@ -9,6 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from multimodal.decoders import TextDecoder, TextDecoderConfig
+from multimodal.encoders import TextEncoder
 from multimodal.models.dual_encoder import DualEncoder, DualEncoderConfig, DualEncoding
 from multimodal.models.writer import Writer
 from multimodal.outputs import Encoded
@@ -28,6 +29,7 @@ class CaptionerOutput(NamedTuple):
 class Captioner(Writer):
     """The image is encoded once, for its embedding and for the decoder."""
 
+    config: CaptionerConfig  # set by `build`
     can = frozenset({"classify", "search", "caption"})
 
     def __init__(self, dual: DualEncoder, decoder: TextDecoder, length_penalty: float = 1.0) -> None:
@@ -39,10 +41,11 @@ class Captioner(Writer):
     @classmethod
     def from_config(cls, config: CaptionerConfig) -> "Captioner":
         dual = DualEncoder.from_config(config)
-        assert isinstance(dual.image_encoder.width, int)
-        decoder = TextDecoder(replace(config.decoder, memory_width=dual.image_encoder.width))
+        decoder = TextDecoder(replace(config.decoder, memory_width=dual.image_width))
         if config.decoder.shared_layers:
-            decoder.share(dual.text_encoder)
+            text = dual.text_encoder
+            assert isinstance(text, TextEncoder)
+            decoder.share(text.embedding, text.positions, text.blocks)
         return cls(dual, decoder, config.length_penalty)
 
     @property

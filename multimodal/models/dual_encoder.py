@@ -37,6 +37,7 @@ class DualEncoding(NamedTuple):
 class DualEncoder(nn.Module):
     """Two towers, each followed by a linear projection. A tower returns `Encoded`, or its pooled tensor."""
 
+    config: DualEncoderConfig  # set by `build`
     can = frozenset({"classify", "search"})
 
     def __init__(
@@ -52,7 +53,7 @@ class DualEncoder(nn.Module):
         text_projection: str = "linear",
     ) -> None:
         super().__init__()
-        self.embed_dim = embed_dim
+        self.image_width, self.text_width, self.embed_dim = image_width, text_width, embed_dim
         self.image_encoder = image_encoder
         self.text_encoder = text_encoder
         self.image_projection = _projection(image_projection, image_width, embed_dim)

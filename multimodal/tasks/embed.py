@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from multimodal.encoders import TextEncoder
 from multimodal.encoders.prefixes import pool_by_prefix, shareable
 from multimodal.outputs import Embedded
 from multimodal.preprocess import Sources, resolve
@@ -49,7 +50,7 @@ def embed_sources(
 @torch.inference_mode()
 def encode_images(model: TaskModel, batch: Tensor) -> Tensor:
     """[B, 3, S, S] -> [B, D], an inference tensor: `torch.cat` outside makes an ordinary one."""
-    return model.network.encode_image(batch, normalize=True).float().cpu()
+    return model.dual.encode_image(batch, normalize=True).float().cpu()
 
 
 def embed_texts(model: TaskModel, texts: str | Sequence[str]) -> Tensor:
@@ -71,11 +72,12 @@ def embed_texts(model: TaskModel, texts: str | Sequence[str]) -> Tensor:
 
 def _text_encoder(model: TaskModel, tokens: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
     """What embeds some rows of `tokens` [M, L], and the order [M] in which that is least work."""
-    dual = model.network.dual
-    if shareable(dual.text_encoder):
+    dual, encoder = model.dual, model.dual.text_encoder
+    if shareable(encoder):
+        assert isinstance(encoder, TextEncoder)
 
         def by_prefix(rows: Tensor) -> Tensor:
-            return dual.project_text(pool_by_prefix(dual.text_encoder, rows), normalize=True)
+            return dual.project_text(pool_by_prefix(encoder, rows), normalize=True)
 
         # Texts that begin alike together: what they share is computed once.
         return by_prefix, torch.from_numpy(np.lexsort(tokens.T.numpy()[::-1]))

@@ -123,7 +123,7 @@ class Index:
         vector = self._embed(query)  # [D]
         paths, matrix = self._matrix()
         scores, rows = nearest(matrix, vector[None], max(k, rerank) if k > 0 else k)  # [1, K]
-        hits: Results[Hit] = Results()
+        hits: list[Hit] = []
         for score, row in zip(scores[0].tolist(), rows[0].tolist(), strict=True):
             path = self.folder / paths[row]
             hits.append(Hit(shown(path), score, Picture(shown(path), partial(open_image, path))))
@@ -135,6 +135,7 @@ class Index:
         """The same pictures by how well they match, best first; those that cannot be read any more are left out."""
         pictures = Sources([Path(hit.path) for hit in hits], [hit.path for hit in hits], False, False)
         matches = match(self.model, pictures, query)
+        assert isinstance(matches, Results)
         found = [Hit(each.picture.name, each.score, each.picture) for each in matches]
         return sorted(found, key=lambda hit: -hit.score)
 

@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from multimodal.models import Network
+from multimodal.models import DualEncoder, Network
 from multimodal.preprocess import ImageTransform, Tokenizer
 
 
@@ -19,6 +19,8 @@ class TaskModel(Protocol):
     tokenizer: Tokenizer
     class_cache: dict[Hashable, Tensor]  # of `class_embeddings`, the oldest first
 
+    @property
+    def dual(self) -> DualEncoder: ...
     @property
     def device(self) -> torch.device: ...
     @property

@@ -3,12 +3,13 @@
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from multimodal.config import from_dict
 from multimodal.datasets import DataConfig
+from multimodal.encoders import ImageEncoderConfig
 from multimodal.evaluation import ValidationConfig
-from multimodal.models import NetworkConfig, network_config
+from multimodal.models import TrainableConfig, network_config
 from multimodal.preprocess import ImageTransform
 
 
@@ -80,7 +81,7 @@ class Stage(NamedTuple):
 @dataclass(frozen=True)
 class RunConfig:
     name: str
-    model: NetworkConfig
+    model: TrainableConfig
     data: tuple[DataConfig, ...]
     validation: tuple[ValidationConfig, ...] = ()
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
@@ -112,12 +113,14 @@ class RunConfig:
         for key in ("log_every", "evaluate_every", "checkpoint_every"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: expected at least 1, got {getattr(self, key)}")
+        if not isinstance(self.model.image, ImageEncoderConfig):
+            raise ValueError(f"model.image: expected keys of ImageEncoderConfig, got {self.model.image}")
+        patch = self.model.image.patch_size
         for number, stage in enumerate(self.plan()):
             where = f"stages[{number}]" if self.stages else "run"
             for key in ("steps", "batch_size", "side"):
                 if getattr(stage, key) < 1:
                     raise ValueError(f"{where}.{key}: expected at least 1, got {getattr(stage, key)}")
-            patch = self.model.image.patch_size
             if stage.side % patch:
                 raise ValueError(f"{where}.side: expected a multiple of patch_size {patch}, got {stage.side}")
             if len(stage.weights) != len(self.data):
@@ -151,6 +154,10 @@ def run_config(table: dict[str, Any]) -> RunConfig:
     if not isinstance(table.get("model"), dict):
         raise ValueError("run: expected a [model] table, got none")
     model = network_config(table["model"])  # captioner or dual encoder: the table decides
+    if type(model) not in get_args(TrainableConfig):
+        raise ValueError(
+            f"model: expected a dual encoder or a captioner to train, got {type(model).__name__}"
+        )
     values = {key: value for key, value in table.items() if key != "model"}
     return from_dict(RunConfig, values | {"model": model}, "run")
 

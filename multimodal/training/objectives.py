@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from multimodal.datasets import Batch
 from multimodal.layers import lengths_until, padding_mask_from
 from multimodal.losses import captioning_loss, info_nce, sigmoid_loss
-from multimodal.models import Captioner, DualEncoder, Network
+from multimodal.models import Captioner, DualEncoder, Trainable
 from multimodal.outputs import Encoded
 from multimodal.training.config import ObjectiveConfig
 
@@ -25,7 +25,7 @@ class Objective(nn.Module):
     """
 
     def __init__(
-        self, network: Network, config: ObjectiveConfig, eos_id: int, label_head: nn.Linear | None
+        self, network: Trainable, config: ObjectiveConfig, eos_id: int, label_head: nn.Linear | None
     ) -> None:
         """label_head: without a bias, [D] -> [C], for the classification term"""
         super().__init__()

@@ -11,7 +11,7 @@ from torch import nn
 from multimodal.datasets import Mixture
 from multimodal.distributed import barrier, rank
 from multimodal.model import Model
-from multimodal.models import Captioner, CaptionerConfig, Network, NetworkConfig, build
+from multimodal.models import Captioner, CaptionerConfig, Trainable, TrainableConfig, build
 from multimodal.preprocess import BPETokenizer, ClipTokenizer, Tokenizer, save_tokenizer
 from multimodal.training.config import RunConfig, TokenizerConfig
 from multimodal.zoo import put_weights
@@ -37,7 +37,7 @@ def make_tokenizer(config: TokenizerConfig, mixture: Mixture, out: Path, resume:
     return BPETokenizer(definition, config.context_length)
 
 
-def with_tokenizer(config: NetworkConfig, tokenizer: Tokenizer) -> NetworkConfig:
+def with_tokenizer(config: TrainableConfig, tokenizer: Tokenizer) -> TrainableConfig:
     """`config` with the vocabulary, length and end token of the tokenizer."""
     if tokenizer.eos_id is None:
         raise ValueError("tokenizer: expected one with an eos_id, by which a text is known to end, got none")
@@ -49,10 +49,11 @@ def with_tokenizer(config: NetworkConfig, tokenizer: Tokenizer) -> NetworkConfig
     return replace(config, text=text, decoder=decoder)
 
 
-def make_network(config: NetworkConfig, seed: int, start: Model | None) -> Network:
+def make_network(config: TrainableConfig, seed: int, start: Model | None) -> Trainable:
     """The network with the weights of `start` where it has such parts, and random ones elsewhere."""
     torch.manual_seed(seed)
     network = build(config)
+    assert isinstance(network, Trainable)
     if start is not None:
         dual = network.dual if isinstance(network, Captioner) else network
         put_weights(dual, dict(start.dual.named_parameters()))

@@ -6,11 +6,12 @@ from multimodal.zoo.export import convert, download
 from multimodal.zoo.folder import load_folder, put_weights, save_folder, update_card
 from multimodal.zoo.golden import verify
 from multimodal.zoo.load import load
-from multimodal.zoo.reading import find_weights, read_weights
+from multimodal.zoo.reading import WeightsError, find_weights, read_weights
 
 __all__ = [
     "Listed",
     "Models",
+    "WeightsError",
     "choose_device",
     "convert",
     "download",

@@ -28,7 +28,7 @@ FAMILIES = (
     ("", "CLIP"),
 )
 # name, family, what it can do, parameters; in the format of transformers
-HUB = (
+HUB: tuple[tuple[str, str, tuple[str, ...], int], ...] = (
     ("openai/clip-vit-base-patch32", "CLIP", EMBEDS, 151_277_313),
     ("openai/clip-vit-base-patch16", "CLIP", EMBEDS, 149_620_737),
     ("openai/clip-vit-large-patch14", "CLIP", EMBEDS, 427_616_513),

@@ -32,7 +32,7 @@ def contract(
 def check_contract(config: NetworkConfig, transform: ImageTransform, tokenizer: Tokenizer) -> None:
     """Towers, transform and tokenizer must speak of the same pictures and tokens."""
     text = text_part(config)
-    pairs = [
+    pairs: list[tuple[str, Any, Any]] = [
         ("transform.image_size", config.image.image_size, transform.image_size),
         ("tokenizer.vocab_size", text.vocab_size, tokenizer.vocab_size),
     ]

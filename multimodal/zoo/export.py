@@ -12,9 +12,9 @@ import torch
 
 from multimodal.files import write_text
 from multimodal.zoo.folder import save_folder
-from multimodal.zoo.foreign import OPEN_CLIP_CONFIG
 from multimodal.zoo.hub import CONFIGS, OTHERS, locate
 from multimodal.zoo.load import load
+from multimodal.zoo.opening import OPEN_CLIP_CONFIG
 from multimodal.zoo.reading import find_weights, shards_of
 
 

@@ -31,9 +31,10 @@ def save_folder(
     card: dict[str, Any],
     dtype: torch.dtype | None = torch.bfloat16,
 ) -> None:
-    """Write a model folder; the weights are rounded to `dtype`, None: as they are. `config.json` comes last: no model without.
+    """Write a model folder. `config.json` comes last: without it there is no model.
 
-    Golden vectors are computed from what was written, as a reader will load it.
+    dtype: what the weights are rounded to; None: as they are. Golden vectors are computed from what was
+    written, as a reader will load it.
     """
     from safetensors.torch import save
 

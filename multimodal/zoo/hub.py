@@ -7,8 +7,9 @@ hub gives, and what does not pass is removed.
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from multimodal.zoo.reading import FILES as WEIGHTS
@@ -27,7 +28,9 @@ class Located(NamedTuple):
 
     weights: Path  # a file, or a folder with one
     architecture: str | None = None  # open_clip's name for it, where the folder does not say
-    preprocess: dict[str, Any] = {}  # what open_clip knows of its pictures, and of its activation
+    preprocess: Mapping[str, Any] = MappingProxyType(
+        {}
+    )  # what open_clip knows of its pictures, and of its activation
 
 
 def is_tag(name: str) -> bool:
@@ -101,7 +104,8 @@ def _download(repo: str, wanted: list[str]) -> Path:
         for name in (*CONFIGS, *OTHERS, *shards, weights):
             if name in there:
                 path = Path(hf_hub_download(repo, name, revision=info.sha))
-                check(path, (there[name].lfs or {}).get("sha256"))
+                lfs = there[name].lfs  # of the files that are not in git itself
+                check(path, None if lfs is None else lfs.sha256)
                 paths.append(path)
     except GatedRepoError as error:
         raise FileNotFoundError(

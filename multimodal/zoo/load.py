@@ -10,7 +10,10 @@ from multimodal.zoo.catalogue import SHIPPED
 from multimodal.zoo.contract import check_contract, contract
 from multimodal.zoo.device import choose_device, fast_dtype
 from multimodal.zoo.folder import load_folder, put_weights
-from multimodal.zoo.foreign import (
+from multimodal.zoo.formats import salesforce
+from multimodal.zoo.golden import verify as check_golden
+from multimodal.zoo.hub import PREFIX, Located, is_tag, locate
+from multimodal.zoo.opening import (
     TRANSFORMERS_CONFIG,
     Foreign,
     open_folder,
@@ -19,9 +22,6 @@ from multimodal.zoo.foreign import (
     read_json,
     with_positions,
 )
-from multimodal.zoo.formats import salesforce
-from multimodal.zoo.golden import verify as check_golden
-from multimodal.zoo.hub import PREFIX, Located, is_tag, locate
 from multimodal.zoo.reading import read_weights
 
 DEFAULT = "small"

@@ -115,5 +115,5 @@ def test_no_text_gives_no_rows():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="expected at most 12 a text, got 13"):
         make()(torch.zeros(1, CONTEXT + 1, dtype=torch.long))
-    with pytest.raises(ValueError, match="expected one of .*'mean'.*, got 'max'"):
+    with pytest.raises(ValueError, match=r"expected one of .*'mean'.*, got 'max'"):
         TextEncoderConfig(pooling="max")

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -37,7 +38,7 @@ def network(state: Mapping[str, Tensor]) -> NetworkConfig:
     writes, reads = "text_decoder.bert.embeddings.word_embeddings.weight" in state, "itm_head.weight" in state
     bert = "text_decoder.bert." if writes else "text_encoder."
     vocab, hidden = state[f"{bert}embeddings.word_embeddings.weight"].shape
-    common = {
+    common: dict[str, Any] = {
         "vocab_size": vocab,
         "width": hidden,
         "layers": _count(state, re.escape(bert) + r"encoder\.layer\.(\d+)\..*"),

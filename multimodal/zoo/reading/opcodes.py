@@ -12,8 +12,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import IO, Any
 
-from multimodal.zoo.refusal import WeightsError
-from multimodal.zoo.safetensor import MAX_DIMENSIONS, MAX_SIZE
+from multimodal.zoo.reading.refusal import WeightsError
+from multimodal.zoo.reading.safetensor import MAX_DIMENSIONS, MAX_SIZE
 
 MAX_OPERATIONS = 300_000  # 9 thousand tensors, or 3 thousand with the state of their optimizer
 MAX_KEY = 2**31  # of the integers: larger ones can be made to collide in a dict

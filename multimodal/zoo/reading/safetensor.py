@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from multimodal.zoo.refusal import WeightsError, kind_of
+from multimodal.zoo.reading.refusal import WeightsError, kind_of
 
 MAX_HEADER_BYTES = 2_000_000  # 20 thousand tensors; parsed in less than a second, whatever it is
 MAX_DIMENSIONS = 64

@@ -9,7 +9,7 @@ import struct
 import zipfile
 from typing import IO, NamedTuple
 
-from multimodal.zoo.refusal import WeightsError
+from multimodal.zoo.reading.refusal import WeightsError
 
 MAX_DIRECTORY_BYTES = 1_000_000  # of the list of the entries: 15 thousand
 # APPNOTE.TXT 4.3: the head of an entry; the end of the zip; for large ones a longer end, and where it is

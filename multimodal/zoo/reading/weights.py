@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from multimodal.zoo.pickled import read_pickled
-from multimodal.zoo.refusal import WeightsError, reason
-from multimodal.zoo.safetensor import MAX_HEADER_BYTES, parse_json, read_safetensors
+from multimodal.zoo.reading.pickled import read_pickled
+from multimodal.zoo.reading.refusal import WeightsError, reason
+from multimodal.zoo.reading.safetensor import MAX_HEADER_BYTES, parse_json, read_safetensors
 
 READERS: dict[str, Callable[[Path], object]] = {
     ".safetensors": read_safetensors,

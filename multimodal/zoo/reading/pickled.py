@@ -12,9 +12,9 @@ from typing import IO
 import torch
 from torch.torch_version import TorchVersion
 
-from multimodal.zoo.archive import list_records
-from multimodal.zoo.opcodes import dry_run
-from multimodal.zoo.refusal import WeightsError, kind_of
+from multimodal.zoo.reading.archive import list_records
+from multimodal.zoo.reading.opcodes import dry_run
+from multimodal.zoo.reading.refusal import WeightsError, kind_of
 
 # Before it, weights_only did not keep code from running: CVE-2025-32434 (< 2.6), CVE-2026-24747
 MIN_TORCH = "2.10"

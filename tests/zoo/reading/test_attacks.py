@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from multimodal.zoo import WeightsError, read_weights
-from multimodal.zoo.pickled import check_torch
-from multimodal.zoo.reading import plain_tensors
+from multimodal.zoo.reading.pickled import check_torch
+from multimodal.zoo.reading.weights import plain_tensors
 
 from .attacks import ATTACKS, RUN
 from .forge import saved, saved_as_before

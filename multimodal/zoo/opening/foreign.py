@@ -1,0 +1,94 @@
+"""What every opened checkpoint comes to, and what all formats read alike."""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from multimodal.encoders.image import ImageEncoderConfig, positions_for
+from multimodal.models import NetworkConfig
+from multimodal.preprocess import (
+    ImageTransform,
+    Tokenizer,
+)
+
+TRANSFORMERS_CONFIG = "config.json"
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A checkpoint with everything translated, not built yet."""
+
+    name: str
+    config: NetworkConfig
+    weights: dict[str, Tensor]  # by our names
+    transform: ImageTransform
+    tokenizer: Tokenizer
+    card: dict[str, Any]
+
+
+def with_positions(foreign: Foreign, image_size: int | None, interpolate: bool) -> Foreign:
+    """`foreign` for pictures of another size: that of its transform, or `image_size`.
+
+    ValueError where that needs positions between the learned ones, unless `interpolate`.
+    """
+    config = foreign.config
+    wanted = foreign.transform.image_size if image_size is None else image_size
+    if wanted == config.image.image_size:
+        return foreign
+    if not interpolate:
+        raise ValueError(
+            f"image_size: expected {config.image.image_size}, as the model was trained, got {wanted}; "
+            "interpolate_positions=True lets it have another"
+        )
+    image = config.image
+    if not isinstance(image, ImageEncoderConfig):
+        raise ValueError(
+            f"image_size: expected {image.image_size} for a tower that is not ours, got {wanted}"
+        )
+    image = replace(image, image_size=wanted)
+    [key] = [name for name in foreign.weights if name.endswith("image_encoder.positions")]
+    positions = positions_for(foreign.weights[key], (image.patches, image.patches))
+    return replace(
+        foreign,
+        config=replace(config, image=image),
+        weights=foreign.weights | {key: positions},
+        transform=replace(foreign.transform, image_size=wanted),
+    )
+
+
+def token_ids(definition: str, *tokens: str) -> list[int]:
+    """The ids of tokens in a tokenizer.json. ValueError where it has none."""
+    from tokenizers import Tokenizer as Library
+
+    library = Library.from_str(definition)
+    ids = [library.token_to_id(token) for token in tokens]
+    missing = [token for token, number in zip(tokens, ids, strict=True) if number is None]
+    if missing:
+        raise ValueError(f"tokenizer: expected {list(tokens)} in its vocabulary, got none for {missing}")
+    return [number for number in ids if number is not None]
+
+
+def about(format: str, path: Path) -> dict[str, Any]:
+    """What the card says of the origin."""
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"about": f"A checkpoint of {format}.", "weights": {"file": path.name, "sha256": sha256}}
+
+
+def read_json(path: Path, default: Any = None) -> dict[str, Any]:
+    """A table of JSON; `default` where there is no such file. ValueError for anything else."""
+    if not path.is_file():
+        if default is None:
+            raise FileNotFoundError(f"{path.parent}: expected {path.name}, got none")
+        return default
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path}: expected JSON, got {error}") from error
+    if not isinstance(table, dict):
+        raise ValueError(f"{path}: expected a table, got {type(table).__name__}")
+    return table

@@ -1,0 +1,39 @@
+"""The original files of BLIP."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from multimodal.preprocess import (
+    HFSettings,
+    HFTokenizer,
+    ImageTransform,
+    read_definition,
+)
+from multimodal.zoo.contract import text_part
+from multimodal.zoo.formats import salesforce
+from multimodal.zoo.opening.foreign import Foreign, about, token_ids
+
+
+def open_salesforce(path: Path, state: Mapping[str, Tensor], tokenizer: Path | None) -> Foreign:
+    """An original BLIP file. tokenizer: the folder with the vocab.txt of bert-base-uncased; None: its own."""
+    config = salesforce.network(state)
+    folder = path.parent if tokenizer is None else tokenizer
+    try:
+        definition = read_definition(folder)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{path}: expected the vocab.txt or tokenizer.json of bert-base-uncased beside it, or its folder as "
+            "`tokenizer`, got none"
+        ) from error
+    text = text_part(config)
+    bos, eos, pad = token_ids(definition, "[CLS]", "[SEP]", "[PAD]")
+    settings = HFSettings(
+        text.context_length, bos_id=bos, eos_id=eos, pad_id=pad, clean_up=True, vocab_size=text.vocab_size
+    )
+    transform = ImageTransform(config.image.image_size, resize="squash")
+    named = salesforce.weights(state, config)
+    return Foreign(
+        path.stem, config, named, transform, HFTokenizer(definition, settings), about("Salesforce BLIP", path)
+    )

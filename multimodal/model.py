@@ -90,7 +90,7 @@ class Model:
 
     @property
     def logit_scale(self) -> float:
-        """The learned parameter, in log space: a cosine times exp(logit_scale) is a logit. At most ln 100."""
+        """The learned parameter, in log space: a cosine times exp(logit_scale) is a logit."""
         return float(self.dual.scale.detach().log())
 
     @property

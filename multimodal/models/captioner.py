@@ -56,9 +56,6 @@ class Captioner(Writer):
     def scale(self) -> Tensor:
         return self.dual.scale
 
-    def clamp_logit_scale(self) -> None:
-        self.dual.clamp_logit_scale()
-
     def encode_image(self, images: Tensor, normalize: bool = False) -> Tensor:
         """images [B, 3, S, S] -> [B, D]"""
         return self.dual.encode_image(images, normalize)

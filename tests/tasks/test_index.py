@@ -11,8 +11,7 @@ from PIL import Image
 
 from multimodal.outputs import Hit, Results
 from multimodal.preprocess import ImageError
-from multimodal.tasks import Index
-from multimodal.tasks import index as index_module
+from multimodal.tasks import Index, indexing
 
 
 @pytest.fixture
@@ -274,7 +273,7 @@ def test_paths_are_shown_from_here(model, photos, tmp_path, monkeypatch):
 
 
 def test_an_interrupted_run_keeps_what_it_has(model, photos, tmp_path, monkeypatch, seen):
-    monkeypatch.setattr(index_module, "COMMIT", 2)
+    monkeypatch.setattr(indexing, "COMMIT", 2)
 
     def stop(*_):
         if len(seen) == 2:  # the third batch never ends

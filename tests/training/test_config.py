@@ -32,7 +32,10 @@ def test_the_model_table_decides_what_is_built():
         ({"data": [{"path": "a", "wait": 1}]}, r"run.data\[0\]: expected keys among .*, got \['wait'\]"),
         ({"tokenizer": {"kind": "words"}}, "tokenizer.kind: expected 'bpe' or 'clip', got 'words'"),
         ({"model": {}}, r"model: expected \['image', 'text'\]"),
-        ({"resize": "bend"}, r"resize: expected one of \('crop', 'squash', 'pad'\), got 'bend'"),
+        (
+            {"resize": "bend"},
+            r"resize: expected one of \('crop', 'crop_floor', 'squash', 'pad'\), got 'bend'",
+        ),
         ({"model": 3}, r"expected a \[model\] table"),
         ({"stages": [{"steps": 0}]}, r"stages\[0\].steps: expected at least 1, got 0"),
         (

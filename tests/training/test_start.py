@@ -7,7 +7,7 @@ from multimodal.training.start import with_tokenizer
 
 
 def test_the_network_reads_what_the_tokenizer_writes():
-    config = DualEncoderConfig(ImageEncoderConfig("vit_tiny_patch16_224", 32), TextEncoderConfig(), 16)
+    config = DualEncoderConfig(ImageEncoderConfig(32), TextEncoderConfig(), 16)
     tokenizer = BPETokenizer.train(["a cat"], 300, 12)
     text = with_tokenizer(config, tokenizer).text
     assert (text.vocab_size, text.context_length, text.eos_id) == (tokenizer.vocab_size, 12, 2)

@@ -18,7 +18,7 @@ from multimodal.preprocess import Sources, resolve
 from multimodal.tasks.batches import image_batches, warn_rejected
 from multimodal.tasks.protocol import TaskModel
 
-TEXT_BATCH = 1024
+TEXT_BATCH = 256  # larger ones share no more, and their temporaries do not stay in a cache
 
 
 def embed_images(model: TaskModel, images: Any, batch_size: int | None = None) -> Tensor:

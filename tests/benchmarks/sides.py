@@ -1,0 +1,58 @@
+"""What the benchmarks against open_clip have in common: the same weights on both sides, measured in turn."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from safetensors.torch import save_file
+
+import multimodal
+from multimodal import Model
+
+
+def both(architecture: str, device: str | None = None) -> tuple[Model, Any, Any]:
+    """Ours, theirs and their transform for pictures, with equal random weights."""
+    torch.manual_seed(0)
+    peer, _, preprocess = open_clip.create_model_and_transforms(architecture)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.safetensors"
+        save_file({key: value.contiguous() for key, value in peer.state_dict().items()}, path)
+        model = multimodal.load(architecture, weights=path, device=device)
+    return model, peer.eval().to(model.device), preprocess
+
+
+def in_turn(
+    sides: dict[str, Callable[[], object]], rounds: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Seconds of each side in each round; a round before them warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds + 1):
+        for name, work in sides.items():
+            synchronize(device)
+            start = time.perf_counter()
+            work()
+            synchronize(device)
+            if number:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def ratio(seconds: dict[str, list[float]], ours: str, theirs: str) -> str:
+    """How many times as fast as theirs ours is: the median over the rounds, the least and the most."""
+    ratios = [b / a for a, b in zip(seconds[ours], seconds[theirs], strict=True)]
+    return f"{statistics.median(ratios):.2f} x {theirs} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
+    """The least over the rows."""
+    return torch.nn.functional.cosine_similarity(a.float().cpu(), b.float().cpu(), dim=-1).min().item()

@@ -276,11 +276,12 @@ class Model:
     # How it shows itself
 
     def _facts(self) -> dict[str, str]:
+        embeds = "search" in self.can
         return {
             "can": ", ".join(sorted(self.can)),
             "parameters": f"{self.parameters / 1e6:.1f} M",
             "images": f"{self.transform.image_size} px",
-            "embeddings": f"{self.embed_dim} dimensions",
+            **({"embeddings": f"{self.embed_dim} dimensions"} if embeds else {}),
             "runs on": f"{self.device}, {str(self.dtype).removeprefix('torch.')}",
         }
 

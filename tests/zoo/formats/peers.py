@@ -11,8 +11,11 @@ from tests.preprocess.tokenizers.peers import PEERS
 TEXTS = ["a cat", "Two dogs on a Beach, far away!", "ein Löwe und ein Käfer, façade"]
 
 
-def randomised(peer, scale=0.1, seed=0):
-    """All parameters random: norms and biases too, which begin as 1 and 0. logit_scale stays as it is."""
+def randomised(peer, gain=1.0, seed=0):
+    """All parameters random: norms and biases too, which begin as 1 and 0. logit_scale stays as it is.
+
+    gain: what a matrix makes of vectors, whatever their width.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in sorted(peer.named_parameters()):
@@ -22,7 +25,7 @@ def randomised(peer, scale=0.1, seed=0):
             if parameter.ndim < 2:
                 parameter.add_(0.1 * noise)
             else:
-                parameter.copy_(scale * noise)
+                parameter.copy_(gain * noise * parameter[0].numel() ** -0.5)
     return peer.eval()
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from multimodal.encoders.image import ImageEncoderConfig, positions_for
 from multimodal.models import NetworkConfig
-from multimodal.preprocess import ImageTransform, Tokenizer
+from multimodal.preprocess import HFTokenizer, ImageTransform, Tokenizer
 from multimodal.preprocess.tokenizers.definition import parse
 
 TRANSFORMERS_CONFIG = "config.json"
@@ -66,6 +66,15 @@ def token_ids(definition: str, *tokens: str) -> list[int]:
     if missing:
         raise ValueError(f"tokenizer: expected {list(tokens)} in its vocabulary, got none for {missing}")
     return [number for number in ids if number is not None]
+
+
+def check_ends(tokenizer: HFTokenizer, before: tuple[int, ...], after: tuple[int, ...]) -> None:
+    """ValueError where a tokenizer.json puts other ids around a text than the model was trained with."""
+    if (tokenizer.prefix, tokenizer.suffix) != (before, after):
+        raise ValueError(
+            f"tokenizer: expected the ids {before} before a text and {after} after it, "
+            f"got {tokenizer.prefix} and {tokenizer.suffix}"
+        )
 
 
 def about(format: str, path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from multimodal.preprocess import HFSettings, HFTokenizer, Tokenizer, lower_cased, read_definition
 from multimodal.zoo.contract import text_part
 from multimodal.zoo.formats import transformers_blip, transformers_clip
-from multimodal.zoo.opening.foreign import Foreign, about, read_json, token_ids
+from multimodal.zoo.opening.foreign import Foreign, about, check_ends, read_json, token_ids
 from multimodal.zoo.opening.image_processor import transformers_transform
 from multimodal.zoo.reading import find_weights, read_weights
 
@@ -95,11 +95,7 @@ def _with_ends(
             vocab_size=text.vocab_size,
         ),
     )
-    if (tokenizer.prefix, tokenizer.suffix) != ((bos,), (eos,)):
-        raise ValueError(
-            f"tokenizer: expected {names[0]} {bos} before each text and {names[1]} {eos} after it, "
-            f"got {tokenizer.prefix} and {tokenizer.suffix}"
-        )
+    check_ends(tokenizer, (bos,), (eos,))
     return tokenizer
 
 
@@ -126,11 +122,7 @@ def _siglip(definition: str, settings: Mapping[str, Any], name: str, text: Any) 
             vocab_size=text.vocab_size,
         ),
     )
-    if (tokenizer.prefix, tokenizer.suffix) != ((), (eos,)):
-        raise ValueError(
-            f"tokenizer: expected nothing before a text and {eos} after it, got {tokenizer.prefix} and "
-            f"{tokenizer.suffix}"
-        )
+    check_ends(tokenizer, (), (eos,))
     return tokenizer
 
 

@@ -79,7 +79,7 @@ def test_numbers_that_are_refused(tiny_model, photos):
 
 def test_a_model_without_a_decoder(make_model, photos):
     model = make_model(decoder=False, name="towers")
-    with pytest.raises(ValueError, match="'towers', which has no decoder; it can classify, search"):
+    with pytest.raises(ValueError, match="model that can caption, got 'towers', which can classify, search"):
         model.caption(photos)
 
 
@@ -101,5 +101,5 @@ def test_bfloat16(make_model, photos):
 def test_a_tokenizer_without_ends_cannot_caption(make_model, photos):
     model = make_model()
     model.tokenizer = HFTokenizer(model.tokenizer.definition, HFSettings(64, pad_id=0))
-    with pytest.raises(ValueError, match="expected a tokenizer with bos_id and eos_id to caption, got"):
+    with pytest.raises(ValueError, match="expected a tokenizer with bos_id and eos_id to write with, got"):
         model.caption(photos)

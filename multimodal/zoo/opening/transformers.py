@@ -29,8 +29,8 @@ def open_transformers(folder: Path, table: Mapping[str, Any]) -> Foreign:
     kind = table["model_type"]
     format: Any = transformers_blip if kind == "blip" else transformers_clip
     config = format.network(table)
-    tokenizer = transformers_tokenizer(folder, table, text_part(config))
     transform = transformers_transform(folder, kind)
+    tokenizer = transformers_tokenizer(folder, table, text_part(config))
     path = find_weights(folder)
     weights = format.weights(read_weights(path), config)
     return Foreign(folder.name, config, weights, transform, tokenizer, about("transformers", path))

@@ -14,12 +14,17 @@ from multimodal.models.dual_encoder import DualEncoder, DualEncoderConfig
 from multimodal.models.writer import Writer
 from multimodal.outputs import Encoded
 
+MAX_NEW_TOKENS = (
+    20  # what transformers writes unless asked: its decoders have 512 places, its captions 10 words
+)
+
 
 @dataclass(frozen=True)
 class ImageCaptionerConfig:
     image: ImageConfig
     decoder: TextDecoderConfig
     length_penalty: float = 1.0  # beams are compared by log-probability / length ** length_penalty
+    max_new_tokens: int = MAX_NEW_TOKENS
 
 
 class ImageCaptioner(Writer):
@@ -28,18 +33,24 @@ class ImageCaptioner(Writer):
     config: ImageCaptionerConfig  # set by `build`
     can = frozenset({"caption"})
 
-    def __init__(self, image_encoder: nn.Module, decoder: TextDecoder, length_penalty: float = 1.0) -> None:
+    def __init__(
+        self,
+        image_encoder: nn.Module,
+        decoder: TextDecoder,
+        length_penalty: float = 1.0,
+        max_new_tokens: int = MAX_NEW_TOKENS,
+    ) -> None:
         super().__init__()
         self.image_encoder = image_encoder
         self.decoder = decoder
         self.length_penalty = length_penalty
+        self.max_new_tokens = max_new_tokens
 
     @classmethod
     def from_config(cls, config: ImageCaptionerConfig) -> "ImageCaptioner":
         image = build_encoder(config.image)
-        return cls(
-            image, TextDecoder(replace(config.decoder, memory_width=image.width)), config.length_penalty
-        )
+        decoder = TextDecoder(replace(config.decoder, memory_width=image.width))
+        return cls(image, decoder, config.length_penalty, config.max_new_tokens)
 
     def encode_memory(self, images: Tensor) -> Encoded:
         """images [B, 3, S, S] -> features [B, N, W], the whole picture's among them"""
@@ -96,6 +107,7 @@ class AnswererConfig:
     decoder: TextDecoderConfig
     matching_id: int | None = None  # takes the place of a question's first token
     length_penalty: float = 1.0
+    max_new_tokens: int = MAX_NEW_TOKENS
 
 
 class Answerer(Writer):
@@ -111,6 +123,7 @@ class Answerer(Writer):
         decoder: TextDecoder,
         matching_id: int | None = None,
         length_penalty: float = 1.0,
+        max_new_tokens: int = MAX_NEW_TOKENS,
     ) -> None:
         super().__init__()
         self.image_encoder = image_encoder
@@ -118,13 +131,14 @@ class Answerer(Writer):
         self.decoder = decoder
         self.matching_id = matching_id
         self.length_penalty = length_penalty
+        self.max_new_tokens = max_new_tokens
 
     @classmethod
     def from_config(cls, config: AnswererConfig) -> "Answerer":
         image = build_encoder(config.image)
         question = TextEncoder(replace(config.question, memory_width=image.width))
         decoder = TextDecoder(replace(config.decoder, memory_width=question.width))
-        return cls(image, question, decoder, config.matching_id, config.length_penalty)
+        return cls(image, question, decoder, config.matching_id, config.length_penalty, config.max_new_tokens)
 
     def encode_question(self, images: Tensor, tokens: Tensor) -> Encoded:
         """images [B, 3, S, S], tokens [B, Q] -> what the decoder looks at: features [B, Q, W]"""

@@ -12,6 +12,9 @@ class Writer(nn.Module):
 
     decoder: TextDecoder
     length_penalty: float  # of beam search, unless another is asked for
+    max_new_tokens: int | None = (
+        None  # of a sentence, unless another number is asked for; None: as many as can be
+    )
 
     def new_cache(self, memory: Encoded) -> KVCache:
         """An empty cache of the decoder with the keys and values of `memory` computed."""

@@ -68,6 +68,8 @@ def _paired(
 ) -> Any:
     """`work` on each picture with its text: one text goes with every picture, one picture with every text,
     and otherwise there must be as many of the one as of the other."""
+    if not isinstance(texts, str | Sequence):
+        raise ValueError(f"texts: expected a str or a list of them, got {type(texts).__name__}")
     sources = resolve(images)
     single = sources.single and isinstance(texts, str)
     asked = [texts] if isinstance(texts, str) else list(texts)

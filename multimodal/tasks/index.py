@@ -114,6 +114,8 @@ class Index:
         working directory. Raises ValueError for k < 1 or a query that is none of these, ImageError for a
         picture that cannot be read.
         """
+        if isinstance(rerank, bool) or not isinstance(rerank, int) or rerank < 0:
+            raise ValueError(f"rerank: expected a whole number of at least 0, got {rerank!r}")
         if rerank:
             require(self.model, "match")
             if not isinstance(query, str):

@@ -16,7 +16,8 @@ from multimodal.tasks.protocol import TaskModel
 class Writing:
     """How a network writes. Raises ValueError for settings that make no sense.
 
-    max_new_tokens: as many as the decoder can where None; length_penalty: the network's where None.
+    max_new_tokens, length_penalty: the network's where None, and as many tokens as the decoder can where the
+        network has no number of its own.
     """
 
     def __init__(
@@ -33,9 +34,11 @@ class Writing:
             raise ValueError(
                 f"expected a tokenizer with bos_id and eos_id to write with, got {tokenizer.to_dict()}"
             )
-        # The first token is bos; the decoder of BLIP has more places than its sentences should be long.
+        # The first token is bos.
         longest = min(config.context_length, tokenizer.context_length) - 1
-        max_new_tokens = longest if max_new_tokens is None else max_new_tokens
+        if max_new_tokens is None:
+            usual = network.max_new_tokens
+            max_new_tokens = longest if usual is None else min(usual, longest)
         for name, value in (("num_beams", num_beams), ("max_new_tokens", max_new_tokens)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")

@@ -59,8 +59,8 @@ class HFTokenizer(Tokenizer):
         prefix = prefix if settings.prefix is None else settings.prefix
         suffix = suffix if settings.suffix is None else settings.suffix
         super().__init__(settings.context_length, tuple(self._blanked(prefix)), tuple(self._blanked(suffix)))
-        size = settings.vocab_size
-        self.vocab_size = max(self._library.get_vocab().values()) + 1 if size is None else size
+        self.tokens = max(self._library.get_vocab().values()) + 1  # that it has itself
+        self.vocab_size = self.tokens if settings.vocab_size is None else settings.vocab_size
         self.pad_id, self.bos_id, self.eos_id = settings.pad_id, settings.bos_id, settings.eos_id
         ids = (self.pad_id, self.bos_id, self.eos_id, *self.prefix, *self.suffix)
         self._check(i for i in ids if i is not None)

@@ -42,6 +42,10 @@ def network(table: Mapping[str, Any]) -> NetworkConfig:
         patch_size=vision["patch_size"],
         **vit_fields(vision),
     )
+    if not 0 <= text["bos_token_id"] < text["vocab_size"]:
+        raise ValueError(
+            f"text_config: bos_token_id: expected 0 to {text['vocab_size'] - 1}, got {text['bos_token_id']}"
+        )
     common: dict[str, Any] = {
         "vocab_size": text["vocab_size"],
         "context_length": text["max_position_embeddings"],

@@ -61,6 +61,8 @@ def network(table: Mapping[str, Any]) -> DualEncoderConfig:
         pre_norm=not siglip,
         **vit_fields(vision),
     )
+    if siglip and vision.get("vision_use_head", True) is not True:
+        raise ValueError(f"vision_use_head: expected True, got {vision['vision_use_head']!r}")
     eos_id = text["eos_token_id"]
     if not siglip and eos_id == 2:  # a mistake of early configs: the end token has the highest id
         eos_id = text["vocab_size"] - 1

@@ -10,10 +10,8 @@ from torch import Tensor
 
 from multimodal.encoders.image import ImageEncoderConfig, positions_for
 from multimodal.models import NetworkConfig
-from multimodal.preprocess import (
-    ImageTransform,
-    Tokenizer,
-)
+from multimodal.preprocess import HFTokenizer, ImageTransform, Tokenizer
+from multimodal.preprocess.tokenizers.definition import parse
 
 TRANSFORMERS_CONFIG = "config.json"
 
@@ -62,14 +60,21 @@ def with_positions(foreign: Foreign, image_size: int | None, interpolate: bool) 
 
 def token_ids(definition: str, *tokens: str) -> list[int]:
     """The ids of tokens in a tokenizer.json. ValueError where it has none."""
-    from tokenizers import Tokenizer as Library
-
-    library = Library.from_str(definition)
+    library = parse(definition)
     ids = [library.token_to_id(token) for token in tokens]
     missing = [token for token, number in zip(tokens, ids, strict=True) if number is None]
     if missing:
         raise ValueError(f"tokenizer: expected {list(tokens)} in its vocabulary, got none for {missing}")
     return [number for number in ids if number is not None]
+
+
+def check_ends(tokenizer: HFTokenizer, before: tuple[int, ...], after: tuple[int, ...]) -> None:
+    """ValueError where a tokenizer.json puts other ids around a text than the model was trained with."""
+    if (tokenizer.prefix, tokenizer.suffix) != (before, after):
+        raise ValueError(
+            f"tokenizer: expected the ids {before} before a text and {after} after it, "
+            f"got {tokenizer.prefix} and {tokenizer.suffix}"
+        )
 
 
 def about(format: str, path: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def assemble(foreign: Foreign, sha256: str, device: torch.device, dtype: torch.d
     with refusing(foreign.name):
         check_contract(config, foreign.transform, foreign.tokenizer)
         _check_names(config)
-        with torch.device("meta"), _at_most(2 * len(weights) + SPARE):
+        with torch.device("meta"), _fitting(len(weights)):
             network = build(config)
         check_weights(network, weights)
     if set(dict(network.named_buffers())) <= set(network.state_dict()):
@@ -93,16 +93,16 @@ def refusing(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _at_most(count: int) -> Iterator[None]:
-    """Modules made inside may have so many parameters: a config may ask for a billion layers."""
+def _fitting(count: int) -> Iterator[None]:
+    """Modules made inside may have about so many parameters: a config may ask for a billion layers."""
     made = 0
 
     def register(*_: Any) -> None:
         nonlocal made
         made += 1
-        if made > count:
+        if made > 2 * count + SPARE:
             raise ValueError(
-                f"config: expected a network of about as many parts as it has weights, got {made}"
+                f"weights: expected those of the model, got {count}, far fewer than its config says"
             )
 
     handle = nn.modules.module.register_module_parameter_registration_hook(register)

@@ -83,12 +83,14 @@ def _fill(network: nn.Module, tensors: dict[str, Tensor], device: torch.device, 
 
 @contextmanager
 def refusing(name: str) -> Iterator[None]:
-    """Whatever libraries raise over the values in a config comes out as ValueError, in one line."""
+    """Whatever libraries raise over the values in a config comes out as ValueError, in one line that says where."""
     try:
         yield
-    except (ValueError, OSError, ImportError):
+    except (OSError, ImportError):
         raise
     except Exception as error:
+        if isinstance(error, ValueError) and "expected" in str(error):  # one of ours
+            raise
         raise ValueError(f"{name}: expected files that fit together, got them {reason(error)}") from error
 
 

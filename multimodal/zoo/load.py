@@ -63,7 +63,9 @@ def load(
     dtype = fast_dtype(chosen) if dtype is None else dtype
     name = DEFAULT if name is None else str(name)
     opened, sha256 = _open(name, weights, tokenizer)
-    model = assemble(with_positions(opened, image_size, interpolate_positions), sha256, chosen, dtype)
+    with refusing(name):
+        opened = with_positions(opened, image_size, interpolate_positions)
+    model = assemble(opened, sha256, chosen, dtype)
     if verify:
         check_golden(model)
     return model

@@ -49,6 +49,7 @@ def convert(name: str | Path, to: str | Path, dtype: torch.dtype | None = None, 
     dtype: of the stored weights; None keeps float32. Raises what `load` does, and ValueError where `to` is there.
     """
     model = load(name, device="cpu", dtype=torch.float32, **how)  # type: ignore[arg-type]
+    card = {key: value for key, value in model.card.items() if key != "contract"}  # made anew by `load`
     with whole_folder(to) as folder:
         save_folder(
             folder,
@@ -57,7 +58,7 @@ def convert(name: str | Path, to: str | Path, dtype: torch.dtype | None = None, 
             model.network.config,
             model.transform,
             model.tokenizer,
-            model.card,
+            card,
             dtype,
         )
     return Path(to)

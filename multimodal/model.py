@@ -275,12 +275,11 @@ class Model:
     # How it shows itself
 
     def _facts(self) -> dict[str, str]:
-        embeds = {"embeddings": f"{self.embed_dim} dimensions"} if "search" in self.can else {}
         return {
             "can": ", ".join(sorted(self.can)),
             "parameters": f"{self.parameters / 1e6:.1f} M",
             "images": f"{self.transform.image_size} px",
-            **embeds,
+            **({"embeddings": f"{self.embed_dim} dimensions"} if "search" in self.can else {}),
             "runs on": f"{self.device}, {str(self.dtype).removeprefix('torch.')}",
         }
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from multimodal.cli import console
+from multimodal.cli.ask import ask, match
 from multimodal.cli.checkpoints import convert, download, models, verify
 from multimodal.cli.demo import demo
 from multimodal.cli.find import index, search
@@ -23,6 +24,8 @@ COMMANDS: tuple[Callable[..., int | None], ...] = (
     demo,
     classify,
     caption,
+    ask,
+    match,
     index,
     search,
     embed,

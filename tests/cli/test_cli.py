@@ -210,6 +210,28 @@ def test_a_foreign_folder_classifies_as_ours_do(run, photos, tmp_path):
     assert "caption" in done.line
 
 
+def test_ask_match_and_rerank(run, photos, tmp_path):
+    from tests.zoo.checkpoints import saved_blip
+
+    answerer = saved_blip(tmp_path / "vqa", "ForQuestionAnswering")
+    model = multimodal.load(answerer)
+    done = run("ask", photos / "0.png", "what is it?", "--model", answerer, "--json")
+    assert done.json["results"] == [model.answer(photos / "0.png", "what is it?").to_dict()]
+    matcher = saved_blip(tmp_path / "itm", "ForImageTextRetrieval")
+    model = multimodal.load(matcher)
+    done = run("match", photos, "a cat", "--model", matcher, "--json")
+    assert done.json["results"] == model.match(photos, "a cat").to_dict()["results"]
+    run("index", photos, "--out", tmp_path / "x.db", "--model", matcher)
+    found = run("search", tmp_path / "x.db", "a cat", "--rerank", 6, "-k", 6, "--model", matcher, "--json")
+    scores = {result["image"]: result["score"] for result in done.json["results"]}
+    best = sorted(scores.values(), reverse=True)
+    assert [hit["score"] for hit in found.json["results"]] == pytest.approx(best, abs=1e-4)
+    for command in ("ask", "match"):
+        refused = run(command, photos / "0.png", "what?", "--model", "small")
+        assert (refused.code, refused.out) == (2, "")
+        assert "'small'" in refused.line
+
+
 def test_warnings_are_lines(run, folder, photos, tmp_path):
     run("index", photos, "--out", tmp_path / "x.db", "--model", folder)
     before = warnings.showwarning, list(warnings.filters)

@@ -88,8 +88,9 @@ def _open(name: str, weights: str | Path | None, tokenizer: str | Path | None) -
             f"model: expected a folder, a file, one of {sorted(SHIPPED)}, 'ARCHITECTURE:TAG' of open_clip or "
             f"'org/name' of a hub, got {name!r}; `multimodal models` lists names"
         )
+    found = locate(name)
     try:
-        return _located(name, locate(name), tokenizer)
+        return _located(name, found, tokenizer)
     except FileNotFoundError:  # the cache lacks what another program had no use for
         return _located(name, locate(name, fetch=True), tokenizer)
 

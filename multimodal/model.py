@@ -281,7 +281,7 @@ class Model:
             "can": ", ".join(sorted(self.can)),
             "parameters": f"{self.parameters / 1e6:.1f} M",
             "images": f"{self.transform.image_size} px",
-            **({"embeddings": f"{self.embed_dim} dimensions"} if embeds else {}),
+            **({"embeddings": f"{self.embed_dim} dimensions"} if "search" in self.can else {}),
             "runs on": f"{self.device}, {str(self.dtype).removeprefix('torch.')}",
         }
 

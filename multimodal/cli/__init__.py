@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from multimodal.cli import console
-from multimodal.cli.checkpoints import convert, download, verify
+from multimodal.cli.ask import ask, match
+from multimodal.cli.checkpoints import convert, download, models, verify
 from multimodal.cli.demo import demo
 from multimodal.cli.find import index, search
-from multimodal.cli.make import models, shapes, train
+from multimodal.cli.make import shapes, train
 from multimodal.cli.measure import evaluate
 from multimodal.cli.pictures import caption, classify, embed
 from multimodal.training import TrainingError
@@ -23,6 +24,8 @@ COMMANDS: tuple[Callable[..., int | None], ...] = (
     demo,
     classify,
     caption,
+    ask,
+    match,
     index,
     search,
     embed,

@@ -1,17 +1,86 @@
-"""download, convert, verify: checkpoints of others, and their folders."""
+"""models, download, convert, verify: which models there are, checkpoints of others, and their folders."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from multimodal.cli import console
 from multimodal.cli.options import AsJson
+from multimodal.preprocess import printable
+from multimodal.zoo import Listed, Models, load
 from multimodal.zoo import convert as convert_checkpoint
 from multimodal.zoo import download as download_checkpoint
-from multimodal.zoo import load
+from multimodal.zoo import models as list_models
 
 To = Annotated[Path, typer.Option("--to", metavar="FOLDER", help="The folder to make.")]
+
+SHOWN = 2  # tags of a model, where all models are listed
+
+
+def models(
+    can: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ABILITY",
+            show_default=False,
+            help="Only those that can classify, search, caption, match or answer.",
+        ),
+    ] = None,
+    family: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WORD", show_default=False, help="Only those with WORD in family, name or tag; all tags."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List models that have a name, and what they can do.
+
+    `--model` takes a name, with one of its tags after a colon if it has some (ViT-B-32:laion2b_s34b_b79k), or
+    the folder of any run.
+
+    \b
+    Examples:
+      multimodal models
+      multimodal models --can caption
+      multimodal models --family metaclip --json
+    """
+    listed = list_models(can, family)
+    if as_json:
+        console.say_json(listed.to_dict())
+    elif not console.on_terminal():
+        console.say_lines(str(listed))
+    else:
+        console.show_table(model_table(listed, None if family else SHOWN))
+        tags = sum(len(each.tags) for each in listed)
+        more = "" if family else "; --family WORD shows all tags of some"
+        console.say(f"{len(listed)} models with {tags} tags, as in NAME:TAG{more}")
+
+
+def model_table(listed: Models, tags: int | None) -> Table:
+    """By family. tags: show the first ones, and count the others; None shows all."""
+    table = Table.grid("", "", "", padding=(0, 2, 0, 0))
+    table.columns[0].no_wrap, table.columns[0].style = True, "cyan"
+    table.columns[1].no_wrap, table.columns[1].justify = True, "right"
+    table.columns[2].overflow, table.columns[2].style = "fold", "dim"
+    for (family, can), members in listed.groups.items():
+        table.add_row(family, "", f"can {can}", style="bold not dim")
+        for each in members:
+            table.add_row(*map(printable, (f"  {each.name}", count(each), named(each.tags, tags))))
+    return table
+
+
+def count(each: Listed) -> str:
+    return "" if each.parameters is None else f"{each.parameters / 1e6:,.0f} M"
+
+
+def named(tags: tuple[str, ...], most: int | None) -> str:
+    """The first `most` of them, and how many more there are."""
+    if most is None or len(tags) <= most + 1:  # the last one takes no more room than its number
+        return ", ".join(tags)
+    return f"{', '.join(tags[:most])}, +{len(tags) - most}"
 
 
 def download(

@@ -79,13 +79,14 @@ def search(
 ) -> None:
     """Find pictures by text or by picture.
 
-    The nearest come first; the score is the cosine of the two embeddings. The model must be the one that
-    the index was made with.
+    The nearest come first; the score is the cosine of the two embeddings, or with --rerank the probability
+    that the text is about the picture. The model must be the one that the index was made with.
 
     \b
     Examples:
       multimodal search photos.db "a dog on a beach"
       multimodal search photos.db cat.jpg --image -k 10 --json
+      multimodal search photos.db "a cat on a couch" --rerank 50 --model Salesforce/blip-itm-base-coco
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such index; `multimodal index FOLDER --out {path}` makes one")

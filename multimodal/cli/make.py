@@ -1,4 +1,4 @@
-"""shapes, train, models: data, a model from it, and which models there are."""
+"""shapes, train: data, and a model from it."""
 
 import json
 import os
@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from multimodal.cli import console
 from multimodal.cli.options import AsJson, Device, device_of
 from multimodal.datasets import draw_shapes
 from multimodal.evaluation import Measure, Validation
-from multimodal.preprocess import printable
 from multimodal.training import read_run
 from multimodal.training import train as run_training
-from multimodal.zoo import models as list_models
 
 
 def shapes(
@@ -101,46 +98,6 @@ def train(
     for key, value in card["figures"].items():
         console.say(f"{key}: {shown_figure(key, value)}")
     console.say(f"{out}: trained; use it with --model {out}")
-
-
-def models(
-    can: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ABILITY",
-            show_default=False,
-            help="Only those that classify, search, caption, match, answer.",
-        ),
-    ] = None,
-    family: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WORD", show_default=False, help="Only those with WORD in family, name or tags."
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """List models that have a name, and what they can do.
-
-    `--model` takes a name, with one of its tags after a colon if it has some, or the folder of any run.
-
-    \b
-    Examples:
-      multimodal models
-      multimodal models --can caption
-      multimodal models --family metaclip --json
-    """
-    listed = list_models(can, family)
-    if as_json:
-        console.say_json(listed.to_dict())
-        return
-    if not console.on_terminal():
-        console.say_lines(str(listed))
-        return
-    table = Table(*listed.HEAD, box=None, header_style="dim", padding=(0, 2, 0, 0))
-    for entry in listed:
-        table.add_row(*map(printable, entry.cells))
-    console.show_table(table)
 
 
 def shown_figure(key: str, value: Any) -> str:

@@ -51,6 +51,7 @@ def classify(
       multimodal classify cat.jpg --labels cat,dog,horse
       multimodal classify photos/ --labels @labels.txt -k 5 --json
       multimodal classify "photos/**/*.jpg" --labels day,night --templates "a photo taken at {}"
+      multimodal classify cat.jpg --labels cat,dog --model ViT-B-32:laion2b_s34b_b79k
     """
     names, pictures = read_labels(labels), given(images)
     network = open_model(model, device)
@@ -79,6 +80,7 @@ def caption(
     Examples:
       multimodal caption cat.jpg
       multimodal caption photos/ --beams 4 --json
+      multimodal caption cat.jpg --model Salesforce/blip-image-captioning-base
     """
     pictures = given(images)
     results = open_model(model, device).caption(pictures.sources, beams, max_tokens)

@@ -1,9 +1,10 @@
 """Models by name, models in folders, and checkpoints of others."""
 
+from multimodal.zoo.assemble import put_weights
 from multimodal.zoo.catalogue import Listed, Models, models
 from multimodal.zoo.device import choose_device, fast_dtype
 from multimodal.zoo.export import convert, download
-from multimodal.zoo.folder import load_folder, put_weights, save_folder, update_card
+from multimodal.zoo.folder import load_folder, save_folder, update_card
 from multimodal.zoo.golden import verify
 from multimodal.zoo.load import load
 from multimodal.zoo.reading import WeightsError, find_weights, read_weights

@@ -15,7 +15,7 @@ EMBEDS = ("classify", "search")
 # Of an architecture of open_clip, by the first pattern that fits its name.
 FAMILIES = (
     ("coca", "CoCa"),
-    ("SigLIP2|SigLIP2-.*", "SigLIP 2"),
+    ("SigLIP2", "SigLIP 2"),
     ("SigLIP", "SigLIP"),
     ("EVA", "EVA-CLIP"),
     ("convnext", "ConvNeXt"),
@@ -27,6 +27,7 @@ FAMILIES = (
     ("^RN", "CLIP, ResNet"),
     ("", "CLIP"),
 )
+FIRST = ("CLIP", "SigLIP", "SigLIP 2", "CoCa", "BLIP")  # families in a list; then the others
 # name, family, what it can do, parameters; in the format of transformers
 HUB: tuple[tuple[str, str, tuple[str, ...], int], ...] = (
     ("openai/clip-vit-base-patch32", "CLIP", EMBEDS, 151_277_313),
@@ -67,6 +68,15 @@ class Models(list[Listed]):
 
     HEAD = ("name", "family", "can", "parameters", "tags", "where")
 
+    @property
+    def groups(self) -> dict[tuple[str, str], list[Listed]]:
+        """Those of one family that can do the same, by the family (or "in the package") and what that is."""
+        groups: dict[tuple[str, str], list[Listed]] = {}
+        for each in self:
+            family = each.where if each.name in SHIPPED else each.family
+            groups.setdefault((family, ", ".join(each.can)), []).append(each)
+        return groups
+
     def __str__(self) -> str:
         return "\n".join("  ".join(filter(None, each.cells)) for each in self)
 
@@ -87,24 +97,32 @@ def models(can: str | None = None, family: str | None = None) -> Models:
     """What can be loaded by name, and what each can do; `load` also takes folders and files.
 
     can: only those that can "classify", "search", "caption", "match" or "answer"; family: only those whose
-    family, name or tags have this in them, in any case. Raises ValueError for another `can`.
+    family or name has this in it, in any case, or of whose tags some do: then these. Raises ValueError for
+    another `can`.
 
     >>> models(can="caption")  # doctest: +SKIP
     """
-    known = {ability for each in everything() for ability in each.can}
+    known = sorted({ability for each in everything() for ability in each.can})
     if can is not None and can not in known:
-        raise ValueError(f"can: expected one of {sorted(known)}, got {can!r}")
+        raise ValueError(f"can: expected one of {known}, got {can!r}")
     found = Models()
     for each in everything():
-        words = " ".join((each.family, each.name, *each.tags)).casefold()
-        if (can is None or can in each.can) and (family is None or family.casefold() in words):
+        if can is not None and can not in each.can:
+            continue
+        if family is None or family.casefold() in f"{each.family} {each.name}".casefold():
             found.append(each)
+        elif tags := tuple(tag for tag in each.tags if family.casefold() in tag.casefold()):
+            found.append(each._replace(tags=tags))
     return found
 
 
 @cache
 def everything() -> tuple[Listed, ...]:
-    return (*_shipped(), *_open_clip(), *(Listed(*entry, (), "hub") for entry in HUB))
+    """The model in the package first, then family by family."""
+    others = [*_open_clip(), *(Listed(*entry, (), "hub") for entry in HUB)]
+    rank = {family: place for place, family in enumerate(FIRST)}
+    others.sort(key=lambda each: (rank.get(each.family, len(FIRST)), each.family, each.where == "open_clip"))
+    return (*_shipped(), *others)
 
 
 def _shipped() -> Iterable[Listed]:
@@ -115,13 +133,18 @@ def _shipped() -> Iterable[Listed]:
 
 
 def _open_clip() -> Iterable[Listed]:
-    from open_clip import list_models
+    from open_clip import get_model_config, get_pretrained_cfg, list_models
     from open_clip.pretrained import list_pretrained_tags_by_model
 
     counts = json.loads(PARAMETERS.read_text(encoding="utf-8"))
     for name in list_models():
         family = next(family for pattern, family in FAMILIES if re.search(pattern, name))
         can = (*EMBEDS, "caption") if family == "CoCa" else EMBEDS
-        tags = tuple(list_pretrained_tags_by_model(name))
+        quick = get_model_config(name).get("quick_gelu", False)
+        tags = tuple(  # those of the other activation are listed with the name that `load` takes them by
+            tag
+            for tag in list_pretrained_tags_by_model(name)
+            if get_pretrained_cfg(name, tag).get("quick_gelu", quick) == quick
+        )
         if tags:  # an architecture without weights is none that can be loaded by name
             yield Listed(name, family, can, counts.get(name), tags, "open_clip")

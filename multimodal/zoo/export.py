@@ -14,8 +14,7 @@ from multimodal.files import write_text
 from multimodal.zoo.folder import save_folder
 from multimodal.zoo.hub import CONFIGS, OTHERS, locate
 from multimodal.zoo.load import load
-from multimodal.zoo.opening import OPEN_CLIP_CONFIG
-from multimodal.zoo.reading import find_weights, shards_of
+from multimodal.zoo.reading import OPEN_CLIP_CONFIG, find_weights, shards_of
 
 
 def download(name: str, to: str | Path) -> list[Path]:
@@ -50,6 +49,7 @@ def convert(name: str | Path, to: str | Path, dtype: torch.dtype | None = None, 
     dtype: of the stored weights; None keeps float32. Raises what `load` does, and ValueError where `to` is there.
     """
     model = load(name, device="cpu", dtype=torch.float32, **how)  # type: ignore[arg-type]
+    card = {key: value for key, value in model.card.items() if key != "contract"}  # made anew by `load`
     with whole_folder(to) as folder:
         save_folder(
             folder,
@@ -58,7 +58,7 @@ def convert(name: str | Path, to: str | Path, dtype: torch.dtype | None = None, 
             model.network.config,
             model.transform,
             model.tokenizer,
-            model.card,
+            card,
             dtype,
         )
     return Path(to)

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from multimodal.files import atomic_write, write_text
 from multimodal.model import Model
-from multimodal.models import Network, NetworkConfig, build, network_config, network_table
+from multimodal.models import Network, NetworkConfig, network_config, network_table
 from multimodal.preprocess import ImageTransform, Tokenizer, load_tokenizer, save_tokenizer
-from multimodal.zoo.contract import check_contract, contract
+from multimodal.zoo.assemble import assemble, stored
 from multimodal.zoo.golden import golden_vectors
+from multimodal.zoo.opening import Foreign, read_json
 from multimodal.zoo.reading import read_weights
 
 FORMAT = "multimodal-1"
@@ -80,55 +81,31 @@ def update_card(folder: str | Path, card: dict[str, Any]) -> None:
 
 def load_folder(folder: str | Path, device: torch.device, dtype: torch.dtype) -> Model:
     """The model in a folder; anything that does not fit is a ValueError with expected and got."""
-    folder = Path(folder)
+    opened, sha256 = open_own(Path(folder))
+    return assemble(opened, sha256, device, dtype)
+
+
+def open_own(folder: Path) -> tuple[Foreign, str]:
+    """What `save_folder` has written, as other checkpoints are opened, and the sha256 of its weights."""
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder}: expected a model folder with config.json, got none")
-    try:
-        table = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{folder / 'config.json'}: expected JSON, got {error}") from error
-    if not isinstance(table, dict) or table.get("format") != FORMAT or set(table) != KEYS:
-        got = sorted(table) if isinstance(table, dict) else type(table).__name__
+    table = read_json(folder / "config.json")
+    if table.get("format") != FORMAT or set(table) != KEYS:
         raise ValueError(
-            f"{folder / 'config.json'}: expected format {FORMAT!r} with {sorted(KEYS)}, got {got}"
+            f"{folder / 'config.json'}: expected format {FORMAT!r} with {sorted(KEYS)}, got {sorted(table)}"
         )
     weights = folder / "model.safetensors"
     if not weights.exists():
         raise FileNotFoundError(f"{folder}: expected model.safetensors beside config.json, got none")
-    tensors = read_weights(weights, sha256=str(table["weights_sha256"]))
+    for key in ("model", "card"):
+        if not isinstance(table[key], dict):
+            raise ValueError(f"{folder / 'config.json'}: expected {key} to be a table, got {table[key]!r}")
+    sha256 = str(table["weights_sha256"])
+    tensors = read_weights(weights, sha256=sha256)
     config = network_config(table["model"])
     tokenizer = load_tokenizer(table["tokenizer"], folder)
     transform = ImageTransform.from_dict(table["transform"])
-    check_contract(config, transform, tokenizer)
-    network = build(config)
-    put_weights(network, tensors)
-    network.to(device, dtype).eval().requires_grad_(False)
-    card = table["card"] | {"contract": contract(config, transform, tokenizer, table["weights_sha256"])}
-    return Model(network, transform, tokenizer, name=table["name"], card=card)
-
-
-def stored(network: nn.Module) -> dict[str, Tensor]:
-    """What a checkpoint of the network holds: parameters, tied ones once, and what else it has learned."""
-    kept = network.state_dict(keep_vars=True)
-    buffers = {name: buffer for name, buffer in network.named_buffers() if name in kept}
-    return dict(network.named_parameters()) | buffers
-
-
-def put_weights(network: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Copy `tensors` into the network by name; a missing, spare or misshapen one is a ValueError."""
-    places = stored(network)
-    if set(places) != set(tensors):
-        missing, spare = sorted(set(places) - set(tensors)), sorted(set(tensors) - set(places))
-        raise ValueError(
-            f"weights: expected those of the model, got {missing[:5]} missing, {spare[:5]} spare"
-        )
-    with torch.no_grad():
-        for name, place in places.items():
-            if place.shape != tensors[name].shape:
-                raise ValueError(
-                    f"weights: expected {name} {tuple(place.shape)}, got {tuple(tensors[name].shape)}"
-                )
-            place.copy_(tensors[name])
+    return Foreign(str(table["name"]), config, tensors, transform, tokenizer, table["card"]), sha256
 
 
 def card_text(name: str, card: dict[str, Any]) -> str:

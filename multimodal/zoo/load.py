@@ -5,14 +5,14 @@ from pathlib import Path
 import torch
 
 from multimodal.model import Model
-from multimodal.models import build
+from multimodal.preprocess.tokenizers.definition import MAX_BYTES as MAX_VOCABULARY
+from multimodal.zoo.assemble import assemble, refusing
 from multimodal.zoo.catalogue import SHIPPED
-from multimodal.zoo.contract import check_contract, contract
 from multimodal.zoo.device import choose_device, fast_dtype
-from multimodal.zoo.folder import load_folder, put_weights
+from multimodal.zoo.folder import open_own
 from multimodal.zoo.formats import salesforce
 from multimodal.zoo.golden import verify as check_golden
-from multimodal.zoo.hub import PREFIX, Located, is_tag, locate
+from multimodal.zoo.hub import CONFIGS, OTHERS, PREFIX, Located, is_tag, locate
 from multimodal.zoo.opening import (
     TRANSFORMERS_CONFIG,
     Foreign,
@@ -22,9 +22,11 @@ from multimodal.zoo.opening import (
     read_json,
     with_positions,
 )
-from multimodal.zoo.reading import read_weights
+from multimodal.zoo.reading import OPEN_CLIP_CONFIG, read_weights
 
 DEFAULT = "small"
+MAX_SETTINGS = 4_000_000  # bytes of a JSON file: golden vectors and cards are the longest
+Opened = tuple[Foreign, str]  # and the sha256 of its weights
 
 
 def load(
@@ -60,65 +62,93 @@ def load(
     chosen = choose_device(device)
     dtype = fast_dtype(chosen) if dtype is None else dtype
     name = DEFAULT if name is None else str(name)
-    folder = SHIPPED.get(name, Path(name))
-    if weights is None and (folder / TRANSFORMERS_CONFIG).is_file():
-        table = read_json(folder / TRANSFORMERS_CONFIG)
-        if "format" in table or table.get("model_type") is None:
-            model = load_folder(folder, chosen, dtype)
-            return _checked(model) if verify else model
-    foreign = with_positions(_open(name, weights, tokenizer), image_size, interpolate_positions)
-    model = assemble(foreign, chosen, dtype)
-    return _checked(model) if verify else model
+    opened, sha256 = _open(name, weights, tokenizer)
+    with refusing(name):
+        opened = with_positions(opened, image_size, interpolate_positions)
+    model = assemble(opened, sha256, chosen, dtype)
+    if verify:
+        check_golden(model)
+    return model
 
 
-def _open(name: str, weights: str | Path | None, tokenizer: str | Path | None) -> Foreign:
-    """The checkpoint behind a name that is none of our folders."""
+def _open(name: str, weights: str | Path | None, tokenizer: str | Path | None) -> Opened:
+    """The checkpoint behind a name, and the sha256 of its weights."""
     path = Path(name)
     if weights is not None:
         if not Path(weights).exists():
             raise FileNotFoundError(f"weights: expected a file, got {weights}, which is not there")
         return _of_architecture(name, Located(Path(weights), name), tokenizer)
-    if path.is_dir():
-        return open_folder(path)
+    if name in SHIPPED or path.is_dir():
+        return _in_folder(SHIPPED.get(name, path), tokenizer)
     if path.is_file():
-        state = read_weights(path)
-        if not salesforce.recognised(state):
-            raise ValueError(
-                f"{path}: expected an original BLIP file, or the name of an architecture of open_clip with "
-                f"weights={str(path)!r}, got a state dict with {sorted(state)[:3]}"
-            )
-        return open_salesforce(path, state, None if tokenizer is None else Path(tokenizer))
-    if not is_tag(name) and "/" not in name.removeprefix(PREFIX):
+        return _in_file(path, tokenizer)
+    inside = name.removeprefix(PREFIX)
+    if not is_tag(name) and (inside.count("/") != 1 or inside.startswith((".", "~", "/"))):
         raise FileNotFoundError(
             f"model: expected a folder, a file, one of {sorted(SHIPPED)}, 'ARCHITECTURE:TAG' of open_clip or "
             f"'org/name' of a hub, got {name!r}; `multimodal models` lists names"
         )
     found = locate(name)
+    try:
+        return _located(name, found, tokenizer)
+    except FileNotFoundError:  # the cache lacks what another program had no use for
+        return _located(name, locate(name, fetch=True), tokenizer)
+
+
+def _located(name: str, found: Located, tokenizer: str | Path | None) -> Opened:
+    if found.architecture is None:
+        return _in_folder(found.weights, tokenizer)
+    return _of_architecture(name, found, tokenizer)
+
+
+def _in_folder(folder: Path, tokenizer: str | Path | None) -> Opened:
+    if tokenizer is not None:
+        raise ValueError(f"tokenizer: expected None, as a folder has its own, got {tokenizer}")
+    for file in (*CONFIGS, *OTHERS):
+        if (folder / file).is_file() and (folder / file).stat().st_size > _most(file):
+            got = (folder / file).stat().st_size
+            raise ValueError(f"{folder / file}: expected at most {_most(file)} bytes, got {got}")
+    with refusing(str(folder)):
+        if not (folder / OPEN_CLIP_CONFIG).is_file() and not is_foreign(folder):
+            return open_own(folder)
+        return _with_hash(open_folder(folder))
+
+
+def is_foreign(folder: Path) -> bool:
+    """Whether a folder has the config of transformers."""
+    table = read_json(folder / TRANSFORMERS_CONFIG, {})
+    return "format" not in table and table.get("model_type") is not None
+
+
+def _most(file: str) -> int:
+    """Bytes of a file: a vocabulary is long, and its reader knows how long; settings are not."""
     return (
-        open_folder(found.weights) if found.architecture is None else _of_architecture(name, found, tokenizer)
+        MAX_VOCABULARY
+        if file in ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt")
+        else MAX_SETTINGS
     )
 
 
-def _of_architecture(name: str, found: Located, tokenizer: str | Path | None) -> Foreign:
+def _in_file(path: Path, tokenizer: str | Path | None) -> Opened:
+    state = read_weights(path)
+    with refusing(str(path)):
+        if not salesforce.recognised(state):
+            raise ValueError(
+                f"{path}: expected an original BLIP file, or the name of an architecture of open_clip with "
+                f"weights={str(path)!r}, got a state dict with {sorted(state)[:3]}"
+            )
+        return _with_hash(open_salesforce(path, state, None if tokenizer is None else Path(tokenizer)))
+
+
+def _of_architecture(name: str, found: Located, tokenizer: str | Path | None) -> Opened:
     import open_clip
 
     table = open_clip.get_model_config(found.architecture)
     if table is None:
         raise FileNotFoundError(f"model: expected an architecture of open_clip, got {found.architecture!r}")
-    return open_open_clip(name, found.weights, table, found.preprocess, tokenizer)
+    with refusing(name):
+        return _with_hash(open_open_clip(name, found.weights, table, found.preprocess, tokenizer))
 
 
-def assemble(foreign: Foreign, device: torch.device, dtype: torch.dtype) -> Model:
-    """The model of an opened checkpoint."""
-    check_contract(foreign.config, foreign.transform, foreign.tokenizer)
-    network = build(foreign.config)
-    put_weights(network, foreign.weights)
-    network.to(device, dtype).eval().requires_grad_(False)
-    parts = (foreign.config, foreign.transform, foreign.tokenizer)
-    card = foreign.card | {"contract": contract(*parts, foreign.card["weights"]["sha256"])}
-    return Model(network, foreign.transform, foreign.tokenizer, name=foreign.name, card=card)
-
-
-def _checked(model: Model) -> Model:
-    check_golden(model)
-    return model
+def _with_hash(foreign: Foreign) -> Opened:
+    return foreign, foreign.card["weights"]["sha256"]

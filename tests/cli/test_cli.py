@@ -38,8 +38,9 @@ def test_help_has_examples(run, name):
     examples = done.out.split("Examples:\n")[1].split("\n\n")[0].splitlines()
     assert any(line.startswith(f"    multimodal {name}") for line in examples)
     assert "\n  --json" in done.out
-    assert ("\n  --model" in done.out) == (name not in ("shapes", "train", "evaluate", "models"))
-    assert ("\n  --device" in done.out) == (name not in ("shapes", "models"))
+    modelless = ("shapes", "train", "evaluate", "models", "download", "convert", "verify")
+    assert ("\n  --model" in done.out) == (name not in modelless)
+    assert ("\n  --device" in done.out) == (name in ("train", "evaluate") or name not in modelless)
 
 
 def test_classify(run, folder, photos):
@@ -150,10 +151,85 @@ def test_shapes_and_train(run, photos, tmp_path, monkeypatch):
 
 
 def test_models_lists_what_load_knows(run):
-    listed = run("models", "--json").json
-    assert [entry["name"] for entry in listed] == [entry.name for entry in multimodal.models()]
-    assert set(listed[0]["can"]) == {"classify", "search", "caption"}
-    assert listed[0]["name"] in run("models").out
+    listed = run("models", "--json").json["models"]
+    assert listed == multimodal.models().to_dict()["models"]
+    assert listed[0]["name"] == "small"
+    lines = run("models").out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == [entry["name"] for entry in listed]
+    captions = run("models", "--can", "caption").out.splitlines()
+    assert 2 < len(captions) < len(lines)
+    assert all("caption" in line for line in captions)
+    assert "metaclip" in run("models", "--family", "MetaCLIP").out
+    refused = run("models", "--can", "fly")
+    assert (refused.code, refused.out) == (2, "")
+    assert "expected one of ['answer', 'caption', 'classify', 'match', 'search'], got 'fly'" in refused.line
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_models_on_a_terminal(run, monkeypatch, width):
+    """Names whole, as they are to be copied; tags as far as there is room, and all of a family."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = plain(run("models").out).splitlines()
+    assert max(map(len, lines)) <= width
+    for entry in multimodal.models():
+        assert any(line.startswith(f"  {entry.name} ") for line in lines), entry.name
+    assert lines[0].split() == ["in", "the", "package", "can", "classify,", "search,", "caption"]
+    assert lines[-1].startswith(f"{len(multimodal.models())} models with ")
+    shown = re.sub(r"\s", "", plain(run("models", "--family", "coca").out))
+    assert "mscoco_finetuned_laion2b_s13b_b90k" in shown
+
+
+def test_convert_and_verify(run, tmp_path):
+    from tests.zoo.checkpoints import saved_clip
+
+    theirs = saved_clip(tmp_path / "clip")
+    done = run("convert", theirs, "--to", tmp_path / "ours", "--json")
+    assert (done.code, done.json["folder"]) == (0, str(tmp_path / "ours"))
+    done = run("verify", tmp_path / "ours", "--json")
+    assert done.json["verified"] == ["image_embedding", "text_embedding"]
+    assert "gives what it recorded" in run("verify", tmp_path / "ours").out
+    again = run("convert", theirs, "--to", tmp_path / "ours")
+    assert (again.code, again.out) == (2, "")
+    assert "expected a new folder" in again.line
+    unverified = run("verify", theirs)
+    assert unverified.code == 2
+    assert "expected golden vectors" in unverified.line
+
+
+def test_a_foreign_folder_classifies_as_ours_do(run, photos, tmp_path):
+    from tests.zoo.checkpoints import saved_clip
+
+    folder = saved_clip(tmp_path / "clip")
+    done = run("classify", photos / "0.png", "--labels", "cat,dog", "--model", folder, "--json")
+    [result] = done.json["results"]
+    expected = multimodal.load(folder).classify(photos / "0.png", ["cat", "dog"])
+    assert result == expected.to_dict()
+    done = run("caption", photos / "0.png", "--model", folder)
+    assert (done.code, done.out) == (2, "")
+    assert "caption" in done.line
+
+
+def test_ask_match_and_rerank(run, photos, tmp_path):
+    from tests.zoo.checkpoints import saved_blip
+
+    answerer = saved_blip(tmp_path / "vqa", "ForQuestionAnswering")
+    model = multimodal.load(answerer)
+    done = run("ask", photos / "0.png", "what is it?", "--model", answerer, "--json")
+    assert done.json["results"] == [model.answer(photos / "0.png", "what is it?").to_dict()]
+    matcher = saved_blip(tmp_path / "itm", "ForImageTextRetrieval")
+    model = multimodal.load(matcher)
+    done = run("match", photos, "a cat", "--model", matcher, "--json")
+    assert done.json["results"] == model.match(photos, "a cat").to_dict()["results"]
+    run("index", photos, "--out", tmp_path / "x.db", "--model", matcher)
+    found = run("search", tmp_path / "x.db", "a cat", "--rerank", 6, "-k", 6, "--model", matcher, "--json")
+    scores = {result["image"]: result["score"] for result in done.json["results"]}
+    best = sorted(scores.values(), reverse=True)
+    assert [hit["score"] for hit in found.json["results"]] == pytest.approx(best, abs=1e-4)
+    for command in ("ask", "match"):
+        refused = run(command, photos / "0.png", "what?", "--model", "small")
+        assert (refused.code, refused.out) == (2, "")
+        assert "'small'" in refused.line
 
 
 def test_warnings_are_lines(run, folder, photos, tmp_path):

@@ -6,6 +6,7 @@ The file is 8 bytes of length (little endian), a JSON header of that length, and
 
 import json
 import math
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,9 @@ def check_header(header: dict[str, Any], data_bytes: int) -> None:
             } if dtype in ITEM_BYTES and all(type(n) is int for n in shape) and not rest:
                 pass
             case _:
-                raise WeightsError(f"expected {name!r} with dtype, shape and data_offsets, got {entry}")
+                raise WeightsError(
+                    f"expected {name!r} with dtype, shape and data_offsets, got {reprlib.repr(entry)}"
+                )
         if len(shape) > MAX_DIMENSIONS or not all(0 <= n < MAX_SIZE for n in shape):
             raise WeightsError(
                 f"expected {name!r} of 0 to 2^48 in at most {MAX_DIMENSIONS} dimensions, got {shape}"

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,10 +19,9 @@ READERS: dict[str, Callable[[Path], object]] = {
     **dict.fromkeys((".bin", ".pt", ".pth", ".ckpt"), read_pickled),
 }
 INDEX = "model.safetensors.index.json"  # of the shards that transformers writes
-FILES = (  # of a folder the first is read: pickles where there is nothing better
-    *("model.safetensors", INDEX, "open_clip_model.safetensors"),
-    *("open_clip_pytorch_model.bin", "pytorch_model.bin"),
-)
+OPEN_CLIP_CONFIG = "open_clip_config.json"
+OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+FILES = ("model.safetensors", INDEX, *OPEN_CLIP_FILES, "pytorch_model.bin")  # pickles where nothing is better
 WRAPPERS = ("state_dict", "model", "model_state_dict")  # under which training scripts put the weights
 
 
@@ -52,12 +51,23 @@ def read_weights(path: str | Path, *, sha256: str | None = None) -> dict[str, Te
         return plain_tensors(READERS[path.suffix.lower()](path))
 
 
+def order(names: Container[str]) -> tuple[str, ...]:
+    """The files of weights that a folder with `names` may have, in the order in which they are looked for.
+
+    Beside a config of open_clip those of open_clip come first: under the common names there may be the same
+    model in the format of transformers, or one tower in that of timm.
+    """
+    return tuple(dict.fromkeys((*OPEN_CLIP_FILES, *FILES))) if OPEN_CLIP_CONFIG in names else FILES
+
+
 def find_weights(folder: str | Path) -> Path:
     """The file of a model folder that is read: its safest, or the list of its shards."""
-    for name in FILES:
-        if os.path.lexists(Path(folder) / name):
-            return Path(folder) / name
-    raise FileNotFoundError(f"{folder}: expected a folder with one of {', '.join(FILES)}, got none")
+    folder = Path(folder)
+    names = os.listdir(folder) if folder.is_dir() else []
+    for name in order(names):
+        if name in names:
+            return folder / name
+    raise FileNotFoundError(f"{folder}: expected a folder with one of {', '.join(order(names))}, got none")
 
 
 def shards_of(path: Path) -> list[Path]:

@@ -15,8 +15,9 @@ from multimodal.zoo import WeightsError, read_weights
 from multimodal.zoo.reading.pickled import check_torch
 from multimodal.zoo.reading.weights import plain_tensors
 
-from .attacks import ATTACKS, RUN
+from .attacks import ATTACKS
 from .forge import saved, saved_as_before
+from .pickle_attacks import RUN
 
 
 def written(attack, folder):

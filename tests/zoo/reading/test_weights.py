@@ -205,6 +205,11 @@ def test_the_safest_file_of_a_folder_is_read(tmp_path):
     for i, name in enumerate(("open_clip_model.safetensors", "model.safetensors"), 3):
         save_file({"a": torch.full((1,), float(i))}, tmp_path / name)
         assert read_weights(find_weights(tmp_path))["a"] == i
+    (
+        tmp_path / "open_clip_config.json"
+    ).touch()  # then the other may be of transformers, or one tower of timm
+    assert read_weights(find_weights(tmp_path))["a"] == 3
+    (tmp_path / "open_clip_config.json").unlink()
     (tmp_path / "model.safetensors").unlink()
     (tmp_path / "model.safetensors").symlink_to("nowhere")  # nothing else is taken in its place
     with pytest.raises(

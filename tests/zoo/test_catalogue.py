@@ -1,0 +1,91 @@
+"""What is listed by name: everything can be looked up, and says what it can do."""
+
+import open_clip
+import pytest
+import torch
+
+from multimodal import load, models
+from multimodal.models import build
+from multimodal.zoo.catalogue import HUB, SHIPPED
+from multimodal.zoo.formats import open_clip as formats
+
+
+def test_the_model_in_the_package_comes_first_and_is_what_the_list_says():
+    listed = models()[0]
+    model = load("small", device="cpu")
+    assert (listed.name, listed.where) == ("small", "in the package")
+    assert set(listed.can) == model.can
+    assert listed.parameters == model.parameters
+    assert set(SHIPPED) == {listed.name}
+
+
+def test_families_lie_together():
+    groups = [family for family, _ in models().groups]
+    assert len(set(groups)) >= 12
+    assert groups == sorted(groups, key=groups.index)
+    assert sum(map(len, models().groups.values())) == len(models())
+    assert {"CLIP", "SigLIP", "SigLIP 2", "CoCa", "BLIP", "EVA-CLIP", "MobileCLIP", "ConvNeXt"} <= set(groups)
+
+
+def test_every_tag_is_one_that_open_clip_knows_for_that_activation():
+    """A tag under a name of the other activation would be refused by `load`."""
+    listed = {(each.name, tag) for each in models() for tag in each.tags}
+    assert listed <= set(open_clip.list_pretrained())
+    assert ("ViT-B-32-quickgelu", "openai") in listed
+    assert ("ViT-B-32", "openai") not in listed
+    assert ("ViT-B-32", "laion2b_s34b_b79k") in listed
+    everywhere = {tag for _, tag in open_clip.list_pretrained()}
+    assert {tag for _, tag in listed} == everywhere  # none is lost
+
+
+def test_filters():
+    captioners = models(can="caption")
+    assert {"small", "coca_ViT-B-32", "Salesforce/blip-image-captioning-base"} <= {x.name for x in captioners}
+    assert [each.name for each in models(can="answer")] == ["Salesforce/blip-vqa-base"]
+    assert {each.family for each in models(family="siglip 2")} == {"SigLIP 2"}
+    metaclip = models(family="MetaCLIP")
+    assert metaclip
+    assert all("metaclip" in tag for each in metaclip for tag in each.tags)
+    assert models(family="no such thing") == []
+    with pytest.raises(ValueError, match=r"can: expected one of \['answer', .*\], got 'fly'"):
+        models(can="fly")
+
+
+@pytest.mark.parametrize("name", ["ViT-B-32", "coca_ViT-B-32"])
+def test_parameters_are_those_of_the_network(name):
+    """Counted without memory: two of those of open_clip, by the network that `load` builds."""
+    with torch.device("meta"):
+        network = build(formats.network(open_clip.get_model_config(name)))
+    [listed] = [each for each in models() if each.name == name]
+    assert listed.parameters == pytest.approx(sum(p.numel() for p in network.parameters()), rel=0.01)
+
+
+def test_parameters_of_the_hub_are_those_of_the_formats():
+    """Of the base models, whose configs are the defaults of transformers."""
+    from transformers import BlipConfig, CLIPConfig, SiglipConfig
+
+    from multimodal.zoo.formats import transformers_blip, transformers_clip
+
+    listed = {name: parameters for name, _, _, parameters in HUB}
+    tables = {
+        "openai/clip-vit-base-patch32": (transformers_clip, CLIPConfig(), None),
+        "google/siglip-base-patch16-224": (transformers_clip, SiglipConfig(), None),
+        "Salesforce/blip-image-captioning-base": (
+            *(transformers_blip, BlipConfig(vision_config={"image_size": 384})),
+            "BlipForConditionalGeneration",
+        ),
+    }
+    for name, (format, config, kind) in tables.items():
+        table = config.to_dict() | ({} if kind is None else {"architectures": [kind]})
+        with torch.device("meta"):
+            network = build(format.network(table))
+        assert listed[name] == pytest.approx(sum(p.numel() for p in network.parameters()), rel=0.001), name
+
+
+def test_a_list_shows_itself():
+    listed = models(family="coca")
+    assert str(listed).splitlines()[1].startswith("coca_ViT-B-32  CoCa  classify, search, caption")
+    page = listed._repr_html_()
+    assert page.count("<tr>") == len(listed) + 1
+    assert "laion2b_s13b_b90k" in page
+    assert listed.to_dict()["models"][1]["tags"] == list(listed[1].tags)

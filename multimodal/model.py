@@ -276,7 +276,6 @@ class Model:
     # How it shows itself
 
     def _facts(self) -> dict[str, str]:
-        embeds = "search" in self.can
         return {
             "can": ", ".join(sorted(self.can)),
             "parameters": f"{self.parameters / 1e6:.1f} M",

@@ -79,7 +79,7 @@ def _open(name: str, weights: str | Path | None, tokenizer: str | Path | None) -
             raise FileNotFoundError(f"weights: expected a file, got {weights}, which is not there")
         return _of_architecture(name, Located(Path(weights), name), tokenizer)
     if path.is_dir():
-        return open_folder(path)
+        return open_folder(path, tokenizer)
     if path.is_file():
         state = read_weights(path)
         if not salesforce.recognised(state):
@@ -94,9 +94,9 @@ def _open(name: str, weights: str | Path | None, tokenizer: str | Path | None) -
             f"'org/name' of a hub, got {name!r}; `multimodal models` lists names"
         )
     found = locate(name)
-    return (
-        open_folder(found.weights) if found.architecture is None else _of_architecture(name, found, tokenizer)
-    )
+    if found.architecture is None:
+        return open_folder(found.weights, tokenizer)
+    return _of_architecture(name, found, tokenizer)
 
 
 def _of_architecture(name: str, found: Located, tokenizer: str | Path | None) -> Foreign:

@@ -107,6 +107,11 @@ def everything() -> tuple[Listed, ...]:
     return (*_shipped(), *_open_clip(), *(Listed(*entry, (), "hub") for entry in HUB))
 
 
+def parameter_counts() -> dict[str, int]:
+    """Of each architecture of open_clip that can be loaded; tied parameters count once."""
+    return json.loads(PARAMETERS.read_text(encoding="utf-8"))
+
+
 def _shipped() -> Iterable[Listed]:
     for name, folder in SHIPPED.items():
         table = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -118,7 +123,7 @@ def _open_clip() -> Iterable[Listed]:
     from open_clip import list_models
     from open_clip.pretrained import list_pretrained_tags_by_model
 
-    counts = json.loads(PARAMETERS.read_text(encoding="utf-8"))
+    counts = parameter_counts()
     for name in list_models():
         family = next(family for pattern, family in FAMILIES if re.search(pattern, name))
         can = (*EMBEDS, "caption") if family == "CoCa" else EMBEDS

@@ -20,6 +20,10 @@ def open_folder(folder: Path, tokenizer: str | Path | None = None) -> Foreign:
             raise ValueError(f"{folder / OPEN_CLIP_CONFIG}: expected a table model_cfg, got {sorted(table)}")
         preprocess = table.get("preprocess_cfg") or {}
         return open_open_clip(folder.name, folder, table["model_cfg"], preprocess, tokenizer)
+    if not (folder / TRANSFORMERS_CONFIG).is_file():
+        raise FileNotFoundError(
+            f"{folder}: expected a model folder with {TRANSFORMERS_CONFIG} or {OPEN_CLIP_CONFIG}, got none"
+        )
     table = read_json(folder / TRANSFORMERS_CONFIG)
     kind = table.get("model_type")
     if kind not in ("clip", "siglip", "blip"):

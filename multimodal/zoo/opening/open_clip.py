@@ -98,7 +98,8 @@ def open_clip_tokenizer(
         )
     settings, kwargs = read_json(folder / "tokenizer_config.json", {}), cfg.get("tokenizer_kwargs") or {}
     pad = settings.get("pad_token") or ("[PAD]" if "[PAD]" in definition else "<pad>")
-    [pad_id] = token_ids(definition, pad["content"] if isinstance(pad, dict) else pad)
+    [pad_id] = token_ids(definition, _token(pad))
+    [eos_id] = token_ids(definition, _token(settings["eos_token"])) if settings.get("eos_token") else [None]
     expected = text.hf_config.get("pad_token_id", pad_id) if isinstance(text, OpenClipTextConfig) else pad_id
     if pad_id != expected:
         raise ValueError(f"tokenizer.pad_id: expected {expected}, as the model has it, got {pad_id}")
@@ -108,11 +109,17 @@ def open_clip_tokenizer(
         HFSettings(
             text.context_length,
             pad_id=pad_id,
+            eos_id=eos_id,
             clean=kwargs.get("clean", "whitespace"),
             blank_id=blank,
             vocab_size=text.vocab_size,
         ),
     )
+
+
+def _token(entry: Any) -> str:
+    """A token of a tokenizer_config.json, which has it as a string or, with what it takes away, as a table."""
+    return entry["content"] if isinstance(entry, dict) else entry
 
 
 def _known(names: Mapping[str, str], name: Any, key: str) -> str:

@@ -24,7 +24,7 @@ TOKENIZERS = {
     "SigLIP": "t5",
     "roberta": "roberta",
     "xlm-v": "roberta",
-    "mt5": "t5",
+    "mt5": "siglip2",
     "nllb": "roberta",
     "bert": "bert",
 }
@@ -78,7 +78,10 @@ def save_tower(name: str, folder: Path, **changes: Any) -> Path:
 
 @torch.no_grad()
 def spread(peer: nn.Module) -> nn.Module:
-    """Weights that are all random: norms and biases too, which begin as 1 and 0."""
+    """Weights that are all random, norms and biases too, which begin as 1 and 0; pictures give what differs."""
+    for module in peer.visual.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=2 * module.in_features**-0.5)
     for parameter in peer.parameters():
         if parameter.ndim < 2:
             parameter.add_(0.1 * torch.randn_like(parameter))

@@ -18,8 +18,22 @@ OTHERS = {
 }
 # One of each kind; the others are for the night
 FEW = (
-    *("RN50", "ViT-B-32-quickgelu", "ViT-B-16-SigLIP2", "ViT-SO400M-14-SigLIP-384", "EVA02-B-16", "convnext_base"),
-    *("MobileCLIP2-S0", "ViTamin-S-LTT", "PE-Core-S-16-384", "ViT-H-14-CLIPA-336", "coca_base", "roberta-ViT-B-32"),
+    *(
+        "RN50",
+        "ViT-B-32-quickgelu",
+        "ViT-B-16-SigLIP2",
+        "ViT-SO400M-14-SigLIP-384",
+        "EVA02-B-16",
+        "convnext_base",
+    ),
+    *(
+        "MobileCLIP2-S0",
+        "ViTamin-S-LTT",
+        "PE-Core-S-16-384",
+        "ViT-H-14-CLIPA-336",
+        "coca_base",
+        "roberta-ViT-B-32",
+    ),
     *("nllb-clip-base-siglip", "ViT-bigG-14-worldwide-378", "swin_base_patch4_window7_224"),
 )
 # Millions of parameters by open_clip's own docs/model_profile.csv, where transformers has built them from the hub
@@ -62,13 +76,18 @@ def test_names_shapes_and_count_are_ours(name, tmp_path):
     assert {key: tensor.shape for key, tensor in weights.items()} == expected
     assert total(network) == total(peer) == parameter_counts()[name]
     assert round(total(network) / 1e6, 2) == PROFILE.get(name, round(total(network) / 1e6, 2))
-    assert config.image.image_size == peer.visual.image_size or config.image.image_size == peer.visual.image_size[0]
+    assert (
+        config.image.image_size == peer.visual.image_size
+        or config.image.image_size == peer.visual.image_size[0]
+    )
 
 
 def test_all_are_accounted_for():
     assert set(parameter_counts()) | set(OTHERS) == set(open_clip.list_models())
     assert {*FEW, *PROFILE} <= set(open_clip.list_models())
-    towers = {open_clip.get_model_config(name)["text_cfg"].get("hf_model_name") for name in open_clip.list_models()}
+    towers = {
+        open_clip.get_model_config(name)["text_cfg"].get("hf_model_name") for name in open_clip.list_models()
+    }
     assert towers == {None, *TOWERS}
 
 

@@ -27,17 +27,17 @@ FAMILIES = (
     ("^RN", "CLIP, ResNet"),
     ("", "CLIP"),
 )
-# name, family, what it can do, parameters; in the format of transformers
+# name, family, what it can do, parameters (tied ones once); in the format of transformers
 HUB: tuple[tuple[str, str, tuple[str, ...], int], ...] = (
     ("openai/clip-vit-base-patch32", "CLIP", EMBEDS, 151_277_313),
     ("openai/clip-vit-base-patch16", "CLIP", EMBEDS, 149_620_737),
     ("openai/clip-vit-large-patch14", "CLIP", EMBEDS, 427_616_513),
     ("google/siglip-base-patch16-224", "SigLIP", EMBEDS, 203_155_970),
     ("google/siglip-so400m-patch14-384", "SigLIP", EMBEDS, 877_960_498),
-    ("Salesforce/blip-image-captioning-base", "BLIP", ("caption",), 223_962_172),
-    ("Salesforce/blip-image-captioning-large", "BLIP", ("caption",), 446_207_804),
-    ("Salesforce/blip-itm-base-coco", "BLIP", (*EMBEDS, "match"), 223_744_258),
-    ("Salesforce/blip-itm-large-coco", "BLIP", (*EMBEDS, "match"), 446_186_242),
+    ("Salesforce/blip-image-captioning-base", "BLIP", ("caption",), 223_971_644),
+    ("Salesforce/blip-image-captioning-large", "BLIP", ("caption",), 446_290_492),
+    ("Salesforce/blip-itm-base-coco", "BLIP", (*EMBEDS, "match"), 223_744_259),
+    ("Salesforce/blip-itm-large-coco", "BLIP", (*EMBEDS, "match"), 446_128_643),
     ("Salesforce/blip-vqa-base", "BLIP", ("answer",), 361_230_140),
 )
 
@@ -120,13 +120,17 @@ def _shipped() -> Iterable[Listed]:
 
 
 def _open_clip() -> Iterable[Listed]:
-    from open_clip import list_models
-    from open_clip.pretrained import list_pretrained_tags_by_model
+    from open_clip import get_model_config, get_pretrained_cfg, list_models, list_pretrained_tags_by_model
 
     counts = parameter_counts()
     for name in list_models():
         family = next(family for pattern, family in FAMILIES if re.search(pattern, name))
         can = (*EMBEDS, "caption") if family == "CoCa" else EMBEDS
-        tags = tuple(list_pretrained_tags_by_model(name))
+        quick = get_model_config(name).get("quick_gelu", False)
+        tags = tuple(
+            tag
+            for tag in list_pretrained_tags_by_model(name)
+            if get_pretrained_cfg(name, tag).get("quick_gelu", quick) == quick  # others are refused
+        )
         if tags:  # an architecture without weights is none that can be loaded by name
             yield Listed(name, family, can, counts.get(name), tags, "open_clip")

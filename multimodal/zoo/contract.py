@@ -24,9 +24,11 @@ def contract(
         or ("queries" if getattr(image, "queries", 0) else "as built"),
         "pooling of texts": getattr(text, "pooling", "as built"),
         "tokenizer": tokenizer.kind,
-        "fingerprint of the tokenizer": tokenizer.fingerprint,
+        "files of the tokenizer": tokenizer.to_dict()["sha256"],
+        "vocabulary": tokenizer.vocab_size,
         "context length": tokenizer.context_length,
         "bos, eos and padding": [tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id],
+        "ids around a text": [list(tokenizer.prefix), list(tokenizer.suffix)],
         "sha256 of the weights": sha256,
     }
 

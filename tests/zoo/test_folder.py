@@ -146,7 +146,7 @@ def test_a_contradiction_is_refused(folder, keys, message):
             {"resize": "squash"},
             "resize: expected 'crop, bicubic', as it was saved, got 'squash, bicubic'",
         ),
-        ("tokenizer", {"context_length": 32}, "tokenizer: expected '[0-9a-f]{64}', as it was saved, got"),
+        ("tokenizer", {"context_length": 32}, "context length: expected 64, as it was saved, got 32"),
     ],
 )
 def test_an_edited_config_contradicts_the_stored_contract(folder, part, keys, message):
@@ -176,7 +176,10 @@ def test_other_special_ids_contradict_the_stored_contract(tmp_path, make_model):
     save_folder(tmp_path / "hf", "hf", made.network, config, made.transform, tokenizer, {})
     assert load(tmp_path / "hf", device="cpu").card["contract"]["bos, eos and padding"][2] == 0
     change(tmp_path / "hf", tokenizer={"pad_id": 5})
-    with pytest.raises(ValueError, match="contract: fingerprint of the tokenizer: expected"):
+    with pytest.raises(
+        ValueError,
+        match=r"contract: bos, eos and padding: expected .*2, 0\], as .* got .*2, 5\]",
+    ):
         load(tmp_path / "hf", device="cpu")
 
 
@@ -225,7 +228,9 @@ def test_missing_files_are_named(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"expected a model folder with config\.json"):
         load(tmp_path / "empty")
-    with pytest.raises(FileNotFoundError, match=r"expected a folder, a file, one of \['small'\], .* got 'ViT-Z'"):
+    with pytest.raises(
+        FileNotFoundError, match=r"expected a folder, a file, one of \['small'\], .* got 'ViT-Z'"
+    ):
         load("ViT-Z")
 
 

@@ -49,13 +49,10 @@ def open_open_clip(
     quick = table.get("quick_gelu", False)
     if preprocess.get("quick_gelu", quick) != quick:
         expected, got = ("quick_gelu", "gelu") if preprocess["quick_gelu"] else ("gelu", "quick_gelu")
-        other = (
-            f"{name.partition(':')[0]}-quickgelu"
-            if expected == "quick_gelu"
-            else name.replace("-quickgelu", "")
-        )
+        architecture, mark, tag = name.partition(":")
+        other = architecture.removesuffix("-quickgelu") + ("-quickgelu" if expected == "quick_gelu" else "")
         raise ValueError(
-            f"activation: expected {expected}, as {name} was trained, got {got}; load {other!r} instead"
+            f"activation: expected {expected}, as {name} was trained, got {got}; load {other + mark + tag!r} instead"
         )
     hf_config = {}
     tower = table["text_cfg"].get("hf_model_name")

@@ -8,7 +8,9 @@ import warnings
 import open_clip
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
+from torch.nn.functional import interpolate
 
 import multimodal
 from multimodal.encoders import ImageEncoder, OpenClipImageEncoder, OpenClipTextEncoder, TextEncoder
@@ -58,20 +60,22 @@ def fewer(name, folder, layers=2):
 def assert_same(model, peer, tokenize):
     """The same tokens, embeddings and, of a captioner, logits; returns the greatest differences."""
     size = model.transform.image_size
-    images = torch.randn(2, 3, size, size)
+    images = interpolate(3 * torch.randn(2, 3, 4, 4), size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the long text is cut
         tokens = model.tokenizer(TEXTS)
         found = model.embed_texts(TEXTS)
     assert torch.equal(tokens, tokenize(TEXTS))
+    expected = peer.encode_text(tokens, True)
     pairs = {
         "images": (model.network.encode_image(images, normalize=True), peer.encode_image(images, True)),
-        "texts": (model.network.encode_text(tokens, normalize=True), peer.encode_text(tokens, True)),
-        "texts, by shared prefixes": (found, peer.encode_text(tokens, True)),
+        "texts": (model.network.encode_text(tokens, normalize=True), expected),
+        "texts, by shared prefixes": (found, expected),
     }
     if isinstance(model.network, Captioner):
+        real = tokens[:2, 1:] != model.tokenizer.pad_id  # after a text open_clip's logits are of nothing
         logits = model.network.decode(tokens[:2, :-1], model.network.encode_memory(images))
-        pairs["logits"] = (logits, peer(images, tokens[:2])["logits"])
+        pairs["logits"] = (logits[real], peer(images, tokens[:2])["logits"][real])
     for what, (ours, theirs) in pairs.items():
         print(f"{model.name}: {what} differ by at most {float((ours - theirs).abs().max()):.1e}")
         assert (theirs[0] - theirs[1]).abs().max() > 5e-3, what  # they say something
@@ -137,8 +141,10 @@ def test_a_file_gives_what_open_clip_gives(name, tmp_path):
 def naive_captions(peer, images, length, bos_id, eos_id):
     """Greedy sentences, everything computed again for every token."""
     tokens = torch.full((len(images), 1), bos_id)
+    seen = peer(images)
+    seen = {"image_latent": seen["image_features"], "image_embs": seen["image_embs"], "output_labels": False}
     for _ in range(length):
-        logits = peer(images, tokens, output_labels=False)["logits"][:, -1]
+        logits = peer(images, tokens, **seen)["logits"][:, -1]
         tokens = torch.cat([tokens, logits.argmax(-1, keepdim=True)], 1)
     rows = [row[1:].tolist() for row in tokens]
     return [row[: row.index(eos_id)] if eos_id in row else row for row in rows]
@@ -153,13 +159,14 @@ def test_captions_are_those_of_a_naive_loop_over_open_clip(tmp_path):
                 parameter.normal_(std=2 * parameter.shape[-1] ** -0.5)
     write_peer(peer, table, tmp_path / "folder")
     model = multimodal.load(tmp_path / "folder", device="cpu", dtype=torch.float32)
-    pictures = torch.randint(0, 256, (8, 224, 224, 3), dtype=torch.uint8).numpy()
+    noise = torch.randint(0, 256, (8, 60, 80, 3), dtype=torch.uint8).numpy()
+    pictures = [Image.fromarray(picture) for picture in noise]
     images = torch.stack([model.transform(picture) for picture in pictures])
     tokenizer = model.tokenizer
     expected = naive_captions(peer, images, 12, tokenizer.bos_id, tokenizer.eos_id)
     assert len({tuple(row) for row in expected}) == 8
     assert all(len(set(row)) > 6 for row in expected), expected
-    assert [one.text for one in model.caption(list(pictures), max_new_tokens=12)] == [
+    assert [one.text for one in model.caption(pictures, max_new_tokens=12)] == [
         tokenizer.decode(row) for row in expected
     ]
 
@@ -211,7 +218,6 @@ def changed(folder, to, **keys):
             {"text_cfg": {"vocab_size": 49000}},
             "tokenizer.vocab_size: expected 49000, as the model has it, got 49408",
         ),
-        ({"text_cfg": {"hf_tokenizer_name": "bert-base-uncased"}}, "tokenizer"),
     ],
 )
 def test_a_config_that_contradicts_the_checkpoint_is_refused(small, tmp_path, keys, message):

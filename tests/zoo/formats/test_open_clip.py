@@ -116,8 +116,13 @@ def full(folder, size):
     (folder / "tokenizer.json").write_text(json.dumps(table))
 
 
+BIG = ("ViT-L-14-worldwide",)  # the memory of a small machine is too little for two of it
+
+
 @pytest.mark.nightly
-@pytest.mark.parametrize("name", [*ARCHITECTURES, "ViT-B-16", "convnext_tiny", "EVA02-L-14", "coca_ViT-L-14"])
+@pytest.mark.parametrize(
+    "name", [name for name in (*ARCHITECTURES, "ViT-B-16", "ViTamin-S") if name not in BIG]
+)
 def test_a_file_gives_what_open_clip_gives(name, tmp_path):
     """Of full size: the architecture by its name, the weights as a file, the tokenizer beside it."""
     torch.manual_seed(0)

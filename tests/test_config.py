@@ -37,6 +37,52 @@ OUTER = st.builds(
 )
 
 
+@dataclass(frozen=True)
+class Round:
+    radius: float = 1.0
+    colour: str = "red"
+
+
+@dataclass(frozen=True)
+class Square:
+    side: float = 1.0
+    colour: str = "red"
+
+
+@dataclass(frozen=True)
+class Holder:
+    shape: Round | Square
+    other: Square | None = None
+
+
+@given(
+    config=st.builds(
+        Holder,
+        st.builds(Round, st.floats(allow_nan=False)) | st.builds(Square, st.floats(allow_nan=False)),
+        st.none() | st.builds(Square),
+    )
+)
+def test_one_of_several_is_the_one_whose_keys_they_are(config):
+    assert from_dict(Holder, to_dict(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"shape": {"side": 1, "radus": 2}},
+            r"Holder.shape: expected .*'side'\], got \['radus'\]",
+        ),
+        ({"shape": {"radius": "x"}}, "Holder.shape.radius: expected float, got 'x'"),
+        ({"shape": None}, "Holder.shape: expected a table, got None"),
+        ({"shape": {}, "other": {"radius": 1}}, r"Holder.other: expected keys among \['colour', 'side'\]"),
+    ],
+)
+def test_mistakes_in_one_of_several(values, message):
+    with pytest.raises(ValueError, match=message):
+        from_dict(Holder, values)
+
+
 @given(config=OUTER)
 def test_there_and_back(config):
     assert from_dict(Outer, to_dict(config)) == config

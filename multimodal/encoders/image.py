@@ -35,6 +35,7 @@ class ImageEncoderConfig:
     query_width: int = 512
     stem_channels: tuple[int, ...] = ()  # none: patches by one linear map; else see layers.ConvStem
     stem_depths: tuple[int, ...] = ()
+    cut: bool = False  # what is left of a side beyond whole patches is cut off (SigLIP so400m/14 at 384)
 
     def __post_init__(self) -> None:
         if self.pooling not in POOLINGS:
@@ -42,7 +43,7 @@ class ImageEncoderConfig:
         for key in ("image_size", "patch_size", "width", "heads"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: expected at least 1, got {getattr(self, key)}")
-        if self.image_size % self.patch_size:
+        if self.image_size % self.patch_size and not self.cut:
             raise ValueError(
                 f"image_size: expected a multiple of patch_size {self.patch_size}, got {self.image_size}"
             )
@@ -58,7 +59,10 @@ class ImageEncoderConfig:
 
 
 class ImageEncoder(Encoder):
-    """images [B, 3, S, S] -> Encoded(features [B, N, W], pooled [B, W]); S: any multiple of the patch size."""
+    """images [B, 3, S, S] -> Encoded(features [B, N, W], pooled [B, W]); S: any multiple of the patch size.
+
+    With `cut`, S is any size of at least one patch.
+    """
 
     def __init__(self, config: ImageEncoderConfig) -> None:
         super().__init__()
@@ -99,7 +103,8 @@ class ImageEncoder(Encoder):
 
     def forward(self, images: Tensor, padding_mask: Tensor | None = None) -> Encoded:
         patch = self.config.patch_size
-        if images.shape[2] % patch or images.shape[3] % patch:  # or a border would be lost unseen
+        fits = not (images.shape[2] % patch or images.shape[3] % patch)
+        if not (fits or self.config.cut):  # or a border would be lost unseen
             raise ValueError(f"images: expected sides of multiples of {patch}, got {list(images.shape[2:])}")
         grid = self.patches(images)  # [B, W, h, w]
         positions = positions_for(self.positions, (grid.shape[2], grid.shape[3]))

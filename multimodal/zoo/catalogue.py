@@ -28,17 +28,17 @@ FAMILIES = (
     ("", "CLIP"),
 )
 FIRST = ("CLIP", "SigLIP", "SigLIP 2", "CoCa", "BLIP")  # families in a list; then the others
-# name, family, what it can do, parameters; in the format of transformers
+# name, family, what it can do, parameters (tied ones once); in the format of transformers
 HUB: tuple[tuple[str, str, tuple[str, ...], int], ...] = (
     ("openai/clip-vit-base-patch32", "CLIP", EMBEDS, 151_277_313),
     ("openai/clip-vit-base-patch16", "CLIP", EMBEDS, 149_620_737),
     ("openai/clip-vit-large-patch14", "CLIP", EMBEDS, 427_616_513),
     ("google/siglip-base-patch16-224", "SigLIP", EMBEDS, 203_155_970),
     ("google/siglip-so400m-patch14-384", "SigLIP", EMBEDS, 877_960_498),
-    ("Salesforce/blip-image-captioning-base", "BLIP", ("caption",), 223_962_172),
-    ("Salesforce/blip-image-captioning-large", "BLIP", ("caption",), 446_207_804),
-    ("Salesforce/blip-itm-base-coco", "BLIP", (*EMBEDS, "match"), 223_744_258),
-    ("Salesforce/blip-itm-large-coco", "BLIP", (*EMBEDS, "match"), 446_186_242),
+    ("Salesforce/blip-image-captioning-base", "BLIP", ("caption",), 223_971_644),
+    ("Salesforce/blip-image-captioning-large", "BLIP", ("caption",), 446_290_492),
+    ("Salesforce/blip-itm-base-coco", "BLIP", (*EMBEDS, "match"), 223_744_259),
+    ("Salesforce/blip-itm-large-coco", "BLIP", (*EMBEDS, "match"), 446_128_643),
     ("Salesforce/blip-vqa-base", "BLIP", ("answer",), 361_230_140),
 )
 
@@ -125,6 +125,11 @@ def everything() -> tuple[Listed, ...]:
     return (*_shipped(), *others)
 
 
+def parameter_counts() -> dict[str, int]:
+    """Of each architecture of open_clip that can be loaded; tied parameters count once."""
+    return json.loads(PARAMETERS.read_text(encoding="utf-8"))
+
+
 def _shipped() -> Iterable[Listed]:
     for name, folder in SHIPPED.items():
         table = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -133,10 +138,9 @@ def _shipped() -> Iterable[Listed]:
 
 
 def _open_clip() -> Iterable[Listed]:
-    from open_clip import get_model_config, get_pretrained_cfg, list_models
-    from open_clip.pretrained import list_pretrained_tags_by_model
+    from open_clip import get_model_config, get_pretrained_cfg, list_models, list_pretrained_tags_by_model
 
-    counts = json.loads(PARAMETERS.read_text(encoding="utf-8"))
+    counts = parameter_counts()
     for name in list_models():
         family = next(family for pattern, family in FAMILIES if re.search(pattern, name))
         can = (*EMBEDS, "caption") if family == "CoCa" else EMBEDS

@@ -1,5 +1,6 @@
 """What must fit together in a model, and is silently wrong elsewhere."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from multimodal.encoders import OpenClipImageConfig, OpenClipTextConfig, TextEncoderConfig
@@ -23,8 +24,11 @@ def contract(
         or ("queries" if getattr(image, "queries", 0) else "as built"),
         "pooling of texts": getattr(text, "pooling", "as built"),
         "tokenizer": tokenizer.kind,
+        "files of the tokenizer": tokenizer.to_dict()["sha256"],
+        "vocabulary": tokenizer.vocab_size,
         "context length": tokenizer.context_length,
         "bos, eos and padding": [tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id],
+        "ids around a text": [list(tokenizer.prefix), list(tokenizer.suffix)],
         "sha256 of the weights": sha256,
     }
 
@@ -46,6 +50,13 @@ def check_contract(config: NetworkConfig, transform: ImageTransform, tokenizer: 
         raise ValueError(
             f"tokenizer.context_length: expected {'' if exact else 'at most '}{longest}, got {tokenizer.context_length}"
         )
+
+
+def check_stored(stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """The contract in a card must be what the config beside it comes to; ValueError names where it is not."""
+    for key, expected in stored.items():
+        if now.get(key) != expected:
+            raise ValueError(f"contract: {key}: expected {expected!r}, as it was saved, got {now.get(key)!r}")
 
 
 def text_part(config: NetworkConfig) -> Any:

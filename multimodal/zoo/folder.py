@@ -13,12 +13,14 @@ from multimodal.model import Model
 from multimodal.models import Network, NetworkConfig, network_config, network_table
 from multimodal.preprocess import ImageTransform, Tokenizer, load_tokenizer, save_tokenizer
 from multimodal.zoo.assemble import assemble, stored
+from multimodal.zoo.contract import check_stored, contract
 from multimodal.zoo.golden import golden_vectors
 from multimodal.zoo.opening import Foreign, read_json
 from multimodal.zoo.reading import read_weights
 
 FORMAT = "multimodal-1"
 KEYS = {"format", "name", "model", "transform", "tokenizer", "weights_sha256", "card"}
+KEPT = ("golden", "contract")  # of a card: for `load` and `verify`, which new figures do not change
 TITLES = {"figures": "Figures on the validation sets"}  # of the card; other keys are titles themselves
 
 
@@ -34,8 +36,8 @@ def save_folder(
 ) -> None:
     """Write a model folder. `config.json` comes last: without it there is no model.
 
-    dtype: what the weights are rounded to; None: as they are. Golden vectors are computed from what was
-    written, as a reader will load it.
+    dtype: what the weights are rounded to; None: as they are. The contract goes into the card, and golden
+    vectors, which are computed from what was written, as a reader will load it.
     """
     from safetensors.torch import save
 
@@ -43,6 +45,8 @@ def save_folder(
     weights = save({key: _rounded(tensor, dtype) for key, tensor in stored(network).items()})
     with atomic_write(folder / "model.safetensors") as file:
         file.write(weights)
+    sha256 = hashlib.sha256(weights).hexdigest()
+    card = card | {"contract": contract(config, transform, tokenizer, sha256)}
     save_tokenizer(tokenizer, folder)
     table = {
         "format": FORMAT,
@@ -50,7 +54,7 @@ def save_folder(
         "model": network_table(config),
         "transform": transform.to_dict(),
         "tokenizer": tokenizer.to_dict(),
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "weights_sha256": sha256,
         "card": card,
     }
     write_text(folder / "config.json", json.dumps(table, indent=1) + "\n")
@@ -70,10 +74,10 @@ def _rounded(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
 
 
 def update_card(folder: str | Path, card: dict[str, Any]) -> None:
-    """Put `card` into the folder's config.json and README.md; golden vectors stay unless it has some."""
+    """Put `card` into the folder's config.json and README.md; golden vectors and contract stay unless it has some."""
     path = Path(folder) / "config.json"
     table = json.loads(path.read_text(encoding="utf-8"))
-    old = {key: value for key, value in table["card"].items() if key == "golden"}
+    old = {key: value for key, value in table["card"].items() if key in KEPT}
     table["card"] = old | card
     write_text(path, json.dumps(table, indent=1) + "\n")
     write_text(path.with_name("README.md"), card_text(table["name"], table["card"]))
@@ -105,6 +109,7 @@ def open_own(folder: Path) -> tuple[Foreign, str]:
     config = network_config(table["model"])
     tokenizer = load_tokenizer(table["tokenizer"], folder)
     transform = ImageTransform.from_dict(table["transform"])
+    check_stored(table["card"].get("contract", {}), contract(config, transform, tokenizer, sha256))
     return Foreign(str(table["name"]), config, tensors, transform, tokenizer, table["card"]), sha256
 
 

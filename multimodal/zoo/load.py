@@ -102,16 +102,16 @@ def _located(name: str, found: Located, tokenizer: str | Path | None) -> Opened:
 
 
 def _in_folder(folder: Path, tokenizer: str | Path | None) -> Opened:
-    if tokenizer is not None:
-        raise ValueError(f"tokenizer: expected None, as a folder has its own, got {tokenizer}")
     for file in (*CONFIGS, *OTHERS):
         if (folder / file).is_file() and (folder / file).stat().st_size > _most(file):
             got = (folder / file).stat().st_size
             raise ValueError(f"{folder / file}: expected at most {_most(file)} bytes, got {got}")
     with refusing(str(folder)):
         if not (folder / OPEN_CLIP_CONFIG).is_file() and not is_foreign(folder):
+            if tokenizer is not None:
+                raise ValueError(f"tokenizer: expected None, as the folder has its own, got {tokenizer}")
             return open_own(folder)
-        return _with_hash(open_folder(folder))
+        return _with_hash(open_folder(folder, tokenizer))
 
 
 def is_foreign(folder: Path) -> bool:

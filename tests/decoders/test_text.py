@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from multimodal.decoders import TextDecoder, TextDecoderConfig
+from multimodal.encoders import TextEncoder, TextEncoderConfig
 from multimodal.layers.block import CrossAttention
 from multimodal.outputs import Encoded
 
@@ -141,6 +142,70 @@ def test_a_tied_head_is_the_embedding():
     tied.norm.register_forward_hook(lambda module, inputs, output: states.append(output))
     logits = tied(make_tokens(), make_memory())
     torch.testing.assert_close(logits, states[0] @ tied.embedding.weight.T)
+
+
+def make_coca() -> tuple[TextDecoder, TextEncoder]:
+    """A decoder whose first block is that of a text encoder, followed by two of open_clip's pairs."""
+    torch.manual_seed(0)
+    text = TextEncoder(TextEncoderConfig(VOCABULARY, CONTEXT, WIDTH, layers=1, heads=4))
+    config = TextDecoderConfig(
+        VOCABULARY,
+        CONTEXT,
+        WIDTH,
+        layers=2,
+        heads=4,
+        memory_width=WIDTH,
+        tie_embeddings=False,
+        shared_layers=1,
+        memory_blocks=True,
+    )
+    decoder = TextDecoder(config)
+    decoder.share(text.embedding, text.positions, text.blocks)
+    for parameter in {*decoder.parameters(), *text.parameters()}:
+        nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=0.2)
+    return decoder.eval(), text
+
+
+@torch.no_grad()
+def test_shared_layers_and_memory_blocks_are_open_clips():
+    from open_clip.transformer import MultimodalTransformer
+
+    decoder, text = make_coca()
+    assert decoder.blocks[0] is text.blocks[0]
+    assert decoder.embedding is text.embedding
+    theirs = MultimodalTransformer(WIDTH, 2, 4, CONTEXT, output_dim=VOCABULARY)
+    for i, (block, cross) in enumerate(zip(theirs.resblocks, theirs.cross_attn, strict=True)):
+        mine, looking = decoder.blocks[1 + 2 * i], decoder.blocks[2 + 2 * i]
+        assert (mine.cross, looking.attention) == (None, None)
+        block.attn.in_proj_weight.copy_(mine.attention.qkv.weight)
+        block.attn.in_proj_bias.copy_(mine.attention.qkv.bias)
+        block.attn.out_proj.load_state_dict(mine.attention.out.state_dict())
+        block.ln_1.load_state_dict(mine.norm1.state_dict())
+        cross.attn.in_proj_weight.copy_(torch.cat([looking.cross.q.weight, looking.cross.kv.weight]))
+        cross.attn.in_proj_bias.copy_(torch.cat([looking.cross.q.bias, looking.cross.kv.bias]))
+        cross.attn.out_proj.load_state_dict(looking.cross.out.state_dict())
+        cross.ln_1.load_state_dict(looking.norm_cross.state_dict())
+        cross.ln_1_kv.load_state_dict(looking.norm_memory.state_dict())
+        for ours, other in ((mine, block), (looking, cross)):
+            other.ln_2.load_state_dict(ours.norm2.state_dict())
+            other.mlp.c_fc.load_state_dict(ours.mlp[0].state_dict())
+            other.mlp.c_proj.load_state_dict(ours.mlp[2].state_dict())
+    theirs.ln_final.load_state_dict(decoder.norm.state_dict())
+    theirs.text_projection.copy_(decoder.head.weight.T)
+
+    tokens, features = make_tokens(), torch.randn(3, 5, WIDTH)
+    x = text.blocks[0](text.embedding(tokens) + text.positions, causal=True)
+    expected, memory = theirs.eval()(features, x), Encoded(features, features[:, 0])
+    torch.testing.assert_close(decoder(tokens, memory), expected, atol=1e-4, rtol=1e-4)
+    cache = decoder.new_cache(memory)
+    got = torch.cat([decoder(piece, cache=cache) for piece in tokens.split([4, 1, 3, 1, 1, 1, 1], 1)], 1)
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_as_many_layers_are_shared_as_there_are():
+    decoder, text = make_coca()
+    with pytest.raises(ValueError, match="shared_layers: expected 2, those of the text encoder, got 1"):
+        decoder.share(text.embedding, text.positions, nn.ModuleList([text.blocks[0]] * 2))
 
 
 def test_what_it_refuses():

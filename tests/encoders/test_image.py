@@ -3,7 +3,7 @@
 import pytest
 import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from multimodal.encoders import ImageEncoder, ImageEncoderConfig
 from multimodal.encoders.image import positions_for
@@ -109,6 +109,50 @@ def test_queries_are_the_features_and_the_first_is_the_embedding():
     encoded = encoder(torch.randn(3, 3, 32, 32))
     assert encoded.pooled.shape == (3, 16)
     assert encoded.features.shape == (3, 4, 16)
+
+
+def test_queries_look_at_the_patches_once():
+    """With PyTorch's attention: queries that look at all the patches, each after a norm of its own."""
+    encoder = make(pooling="queries", queries=5, query_heads=2, query_width=16, layers=1, pre_norm=True)
+    images, pool = torch.randn(3, 3, 32, 32), encoder.pool
+    patches = []
+    encoder.blocks[-1].register_forward_hook(lambda module, inputs, output: patches.append(output))
+    encoded = encoder(images)
+    assert patches[0].shape == (3, 17, 24)  # the class token is looked at too
+    theirs = nn.MultiheadAttention(16, 2, kdim=24, vdim=24, batch_first=True)
+    key, value = pool.cross.kv.weight.chunk(2)
+    theirs.load_state_dict(
+        {
+            "q_proj_weight": pool.cross.q.weight,
+            "k_proj_weight": key,
+            "v_proj_weight": value,
+            "in_proj_bias": torch.cat([pool.cross.q.bias, pool.cross.kv.bias]),
+            "out_proj.weight": pool.cross.out.weight,
+            "out_proj.bias": pool.cross.out.bias,
+        }
+    )
+    seen = pool.norm_patches(patches[0])
+    expected = pool.norm(theirs(pool.norm_queries(pool.queries).repeat(3, 1, 1), seen, seen)[0])
+    torch.testing.assert_close(torch.cat([encoded.pooled[:, None], encoded.features], 1), expected)
+
+
+def test_a_border_that_is_no_patch_is_cut_where_that_is_wanted():
+    """As timm's SigLIP so400m/14 does at 384 pixels."""
+    encoder = make(pooling="map", image_size=37, cut=True)
+    theirs = timm.create_model(
+        "vit_base_patch16_siglip_224",
+        pretrained=False,
+        num_classes=0,
+        img_size=37,
+        patch_size=8,
+        embed_dim=24,
+        depth=2,
+        num_heads=2,
+    ).eval()
+    theirs.load_state_dict(as_timm(encoder))
+    images = torch.randn(2, 3, 37, 37)
+    torch.testing.assert_close(encoder(images).pooled, theirs(images))
+    torch.testing.assert_close(encoder(images).pooled, encoder(images[:, :, :32, :32]).pooled)
 
 
 def test_features_are_in_reading_order():

@@ -107,6 +107,45 @@ def test_where_the_gradient_of_a_position_goes(causal):
         assert reached.tolist() == [not causal or i <= position for i in range(8)]
 
 
+@torch.no_grad()
+def test_an_appended_token_sees_what_open_clips_does():
+    """Its mask is one place off, which its weights have learned to live with."""
+    from open_clip.transformer import TextTransformer
+
+    encoder = make(pooling="appended")
+    theirs = TextTransformer(
+        CONTEXT, VOCAB, WIDTH, HEADS, LAYERS, embed_cls=True, output_tokens=True, proj_type="none"
+    )
+    theirs.token_embedding.load_state_dict(encoder.embedding.state_dict())
+    theirs.positional_embedding.copy_(encoder.positions)
+    theirs.cls_emb.copy_(encoder.appended)
+    theirs.ln_final.load_state_dict(encoder.norm.state_dict())
+    for mine, block in zip(encoder.blocks, theirs.transformer.resblocks, strict=True):
+        block.attn.in_proj_weight.copy_(mine.attention.qkv.weight)
+        block.attn.in_proj_bias.copy_(mine.attention.qkv.bias)
+        for ours, other in (
+            (mine.attention.out, block.attn.out_proj),
+            (mine.norm1, block.ln_1),
+            (mine.norm2, block.ln_2),
+            (mine.mlp[0], block.mlp.c_fc),
+            (mine.mlp[2], block.mlp.c_proj),
+        ):
+            other.load_state_dict(ours.state_dict())
+    lengths = [3, CONTEXT, 5, 1]
+    tokens = make_tokens(lengths)
+    expected, features = theirs.eval()(tokens)
+    encoded = encoder(tokens)
+    torch.testing.assert_close(encoded.pooled, expected, atol=1e-5, rtol=1e-5)
+    for row, length in enumerate(lengths):  # before the last norm, as its decoder takes them
+        torch.testing.assert_close(
+            encoded.features[row, :length], features[row, :length], atol=1e-5, rtol=1e-5
+        )
+    assert encoded.padding_mask.sum(1).tolist() == lengths
+    for row in range(4):  # alone, on fewer columns, a text gives the same
+        alone = encoder(tokens[row : row + 1]).pooled[0]
+        torch.testing.assert_close(alone, expected[row], atol=1e-5, rtol=1e-5)
+
+
 def test_no_text_gives_no_rows():
     encoded = make()(torch.zeros(0, CONTEXT, dtype=torch.long))
     assert encoded.pooled.shape == (0, WIDTH)

@@ -131,6 +131,62 @@ def test_cross_attention_to_a_memory_of_another_width():
     assert_same(ours, theirs(x, memory, memory, need_weights=False)[0], x, memory)
 
 
+@pytest.mark.parametrize("padded", [False, True])
+def test_with_norms_after_it_equals_the_encoder_layer_of_bert(padded):
+    theirs = nn.TransformerEncoderLayer(
+        WIDTH,
+        HEADS,
+        4 * WIDTH,
+        dropout=0.0,
+        activation="gelu",
+        batch_first=True,
+        norm_first=False,
+        layer_norm_eps=1e-3,
+    )
+    spread(theirs)
+    block = Block(WIDTH, HEADS, norm="post", eps=1e-3)
+    copy_norms_and_mlp(block, theirs, {"norm1": "norm1", "norm2": "norm2"})
+    copy_attention(block, theirs.self_attn)
+    x = torch.randn(BATCH, LENGTH, WIDTH, requires_grad=True)
+    real = padding_mask_from(torch.tensor([7, 1, 4, 6] if padded else [7] * 4), LENGTH)
+    ours = block(x, real[:, None, None])
+    assert_same(ours[real], theirs(x, src_key_padding_mask=~real)[real], x)
+
+
+def test_with_norms_after_it_equals_the_decoder_layer_of_bert():
+    theirs = nn.TransformerDecoderLayer(
+        WIDTH, HEADS, 4 * WIDTH, dropout=0.0, activation="gelu", batch_first=True, norm_first=False
+    )
+    spread(theirs)
+    block = Block(WIDTH, HEADS, memory_width=WIDTH, norm="post")
+    copy_norms_and_mlp(block, theirs, {"norm1": "norm1", "norm_cross": "norm2", "norm2": "norm3"})
+    copy_attention(block, theirs.self_attn)
+    copy_cross(block, theirs.multihead_attn)
+    x = torch.randn(BATCH, LENGTH, WIDTH, requires_grad=True)
+    memory = torch.randn(BATCH, MEMORY, WIDTH, requires_grad=True)
+    ours = block(x, causal=True, memory=block.look_at(memory))
+    assert_same(ours, theirs(x, memory, tgt_mask=~causal_mask(LENGTH, LENGTH)), x, memory)
+    assert Block(WIDTH, HEADS).look_at(memory) is None
+    with pytest.raises(ValueError, match="norm: expected 'pre' or 'post', got 'both'"):
+        Block(WIDTH, HEADS, norm="both")
+
+
+def test_with_a_memory_alone_it_equals_the_cross_block_of_open_clip():
+    from open_clip.transformer import ResidualAttentionBlock
+
+    theirs = ResidualAttentionBlock(WIDTH, HEADS, is_cross_attention=True)
+    spread(theirs)
+    block = Block(WIDTH, HEADS, memory_width=WIDTH, memory_only=True)
+    for ours, name in {"norm_cross": "ln_1", "norm_memory": "ln_1_kv", "norm2": "ln_2"}.items():
+        getattr(block, ours).load_state_dict(getattr(theirs, name).state_dict())
+    block.mlp[0].load_state_dict(theirs.mlp.c_fc.state_dict())
+    block.mlp[2].load_state_dict(theirs.mlp.c_proj.state_dict())
+    copy_cross(block, theirs.attn)
+    x = torch.randn(BATCH, LENGTH, WIDTH, requires_grad=True)
+    memory = torch.randn(BATCH, MEMORY, WIDTH, requires_grad=True)
+    assert_same(block(x, causal=True, memory=block.look_at(memory)), theirs(x, memory, memory), x, memory)
+
+
 def test_dropout_only_while_training():
     block = Block(WIDTH, HEADS, dropout=0.5)
     plain = Block(WIDTH, HEADS)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save
 
+from multimodal.models import DualEncoderConfig, network_config
 from multimodal.preprocess import ImageTransform
 from multimodal.zoo import choose_device, load, save_folder, update_card, verify
 from multimodal.zoo.golden import WORDS, picture
@@ -48,7 +49,7 @@ def change(folder, **keys):
 def put(folder, tensors):
     data = save(tensors)
     (folder / "model.safetensors").write_bytes(data)
-    change(folder, weights_sha256=hashlib.sha256(data).hexdigest())
+    change(folder, weights_sha256=hashlib.sha256(data).hexdigest(), card={"contract": {}})
 
 
 def test_a_loaded_model_is_the_written_one_rounded(written):
@@ -84,13 +85,14 @@ def test_golden_vectors_are_those_of_the_model_and_tell_another(written, folder)
         verify(model)
 
 
-def test_a_new_card_keeps_the_golden_vectors(folder):
-    before = load(folder, device="cpu").card
+def test_a_new_card_keeps_the_golden_vectors_and_the_contract(folder):
+    card = load(folder, device="cpu").card
     update_card(folder, {"about": "new", "figures": {"top-1": 0.5}, "limits": ["one", "two"]})
     assert load(folder, device="cpu").card == {
-        **{"golden": before["golden"], "contract": before["contract"]},
+        **{"golden": card["golden"], "contract": card["contract"]},
         **{"about": "new", "figures": {"top-1": 0.5}, "limits": ["one", "two"]},
     }
+    assert "contract" in json.loads((folder / "config.json").read_text())["card"]
     text = (folder / "README.md").read_text()
     assert "# written" in text
     assert "| top-1 | 0.5 |" in text
@@ -117,6 +119,81 @@ def test_a_contradiction_is_refused(folder, keys, message):
     change(folder, **keys)
     with pytest.raises(ValueError, match=message):
         load(folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("part", "keys", "message"),
+    [
+        (
+            "image",
+            {"activation": "quick_gelu"},
+            "activation of the image tower: expected 'gelu', as it was saved, got",
+        ),
+        (
+            "text",
+            {"activation": "gelu_tanh"},
+            "activation of the text tower: expected 'gelu', as it was saved, got",
+        ),
+        ("image", {"pooling": "avg"}, "pooling of images: expected 'token', as it was saved, got 'avg'"),
+        (
+            "transform",
+            {"mean": [0.4, 0.5, 0.5]},
+            r"mean: expected \[0.5, 0.5, 0.5\], as it was saved, got \[0.4,",
+        ),
+        ("transform", {"std": [1, 1, 1]}, r"std: expected \[0.25, 0.25, 0.25\], as it was saved, got"),
+        (
+            "transform",
+            {"resize": "squash"},
+            "resize: expected 'crop, bicubic', as it was saved, got 'squash, bicubic'",
+        ),
+        ("tokenizer", {"context_length": 32}, "context length: expected 64, as it was saved, got 32"),
+    ],
+)
+def test_an_edited_config_contradicts_the_stored_contract(folder, part, keys, message):
+    table = json.loads((folder / "config.json").read_text())
+    place = table["model"][part] if part in table["model"] else table[part]
+    place |= keys
+    (folder / "config.json").write_text(json.dumps(table))
+    with pytest.raises(ValueError, match=f"contract: .*{message}"):
+        load(folder, device="cpu")
+    table["card"].pop("contract")  # of an older folder: what is not stored is only computed
+    (folder / "config.json").write_text(json.dumps(table))
+    if keys != {"pooling": "avg"}:  # the weights say so
+        assert "contract" in load(folder, device="cpu").card
+
+
+def test_other_special_ids_contradict_the_stored_contract(tmp_path, make_model):
+    """Those of a tokenizer.json are in the config."""
+    from multimodal.preprocess import HFSettings, HFTokenizer
+
+    made = make_model(seed=3, decoder=False)
+    definition = made.tokenizer.files()["tokenizer.json"].decode()
+    ids = HFSettings(
+        64, pad_id=0, bos_id=1, eos_id=made.tokenizer.eos_id, vocab_size=made.tokenizer.vocab_size
+    )
+    config = DualEncoderConfig(made.dual.image_encoder.config, made.dual.text_encoder.config, 16)
+    tokenizer = HFTokenizer(definition, ids)
+    save_folder(tmp_path / "hf", "hf", made.network, config, made.transform, tokenizer, {})
+    assert load(tmp_path / "hf", device="cpu").card["contract"]["bos, eos and padding"][2] == 0
+    change(tmp_path / "hf", tokenizer={"pad_id": 5})
+    with pytest.raises(
+        ValueError,
+        match=r"contract: bos, eos and padding: expected .*2, 0\], as .* got .*2, 5\]",
+    ):
+        load(tmp_path / "hf", device="cpu")
+
+
+def test_what_is_written_again_has_a_contract_of_its_own(written, tmp_path):
+    """Its weights have another hash, and the golden vectors are those of what was rounded."""
+    model = load(written[0], device="cpu")
+    config = network_config(json.loads((written[0] / "config.json").read_text())["model"])
+    parts = (model.network, config, model.transform, model.tokenizer)
+    save_folder(tmp_path / "again", "again", *parts, model.card, dtype=None)
+    again = load(tmp_path / "again", device="cpu", verify=True)
+    sha256 = "sha256 of the weights"
+    assert again.card["contract"][sha256] != model.card["contract"][sha256]
+    data = (tmp_path / "again" / "model.safetensors").read_bytes()
+    assert again.card["contract"][sha256] == hashlib.sha256(data).hexdigest()
 
 
 def test_weights_that_are_not_the_models_are_refused(folder):

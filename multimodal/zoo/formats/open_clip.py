@@ -139,7 +139,9 @@ def text_tower(table: Mapping[str, Any], hf_config: Mapping[str, Any] | None) ->
     expressible = pooling in ("eos", "appended") or (pooling == "last" and not causal)
     act, norm = cfg.get("act_kwargs") or {}, cfg.get("norm_kwargs") or {}
     if not (set(cfg) <= OUR_TEXT and expressible and set(act) <= {"approximate"} and set(norm) <= {"eps"}):
-        config = OpenClipTextConfig(dict(cfg), embed_dim, vocab, length, eos_id, quick, dict(hf_config or {}))
+        hf = dict(hf_config or {})
+        vocab, eos_id = hf.get("vocab_size", vocab), hf.get("eos_token_id", eos_id)
+        config = OpenClipTextConfig(dict(cfg), embed_dim, vocab, length, eos_id, quick, hf)
         return config, "none"
     activation = {"none": "gelu", "tanh": "gelu_tanh"}[act.get("approximate", "none")]
     text = TextEncoderConfig(
@@ -169,7 +171,9 @@ def _siglip(cfg: Mapping[str, Any]) -> ImageEncoderConfig | None:
         return None
     width, layers, heads, mlp_ratio = SIGLIP_VITS[found[1]]
     size = cfg.get("image_size", 224)
-    return ImageEncoderConfig(size, int(found[2]), width, layers, heads, "map", mlp_ratio)
+    patch = int(found[2])
+    cut = size % patch != 0
+    return ImageEncoderConfig(size, patch, width, layers, heads, "map", mlp_ratio, cut=cut)
 
 
 def weights(state: Mapping[str, Tensor], config: NetworkConfig) -> dict[str, Tensor]:

@@ -9,13 +9,21 @@ from multimodal.zoo.opening.transformers import open_transformers
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 
 
-def open_folder(folder: Path) -> Foreign:
-    """What open_clip or transformers has saved. ValueError where it is of neither kind."""
+def open_folder(folder: Path, tokenizer: str | Path | None = None) -> Foreign:
+    """What open_clip or transformers has saved. ValueError where it is of neither kind.
+
+    tokenizer: the folder with its files, for open_clip's; None: this one.
+    """
     if (folder / OPEN_CLIP_CONFIG).is_file():
         table = read_json(folder / OPEN_CLIP_CONFIG)
         if not isinstance(table.get("model_cfg"), dict):
             raise ValueError(f"{folder / OPEN_CLIP_CONFIG}: expected a table model_cfg, got {sorted(table)}")
-        return open_open_clip(folder.name, folder, table["model_cfg"], table.get("preprocess_cfg") or {})
+        preprocess = table.get("preprocess_cfg") or {}
+        return open_open_clip(folder.name, folder, table["model_cfg"], preprocess, tokenizer)
+    if not (folder / TRANSFORMERS_CONFIG).is_file():
+        raise FileNotFoundError(
+            f"{folder}: expected a model folder with {TRANSFORMERS_CONFIG} or {OPEN_CLIP_CONFIG}, got none"
+        )
     table = read_json(folder / TRANSFORMERS_CONFIG)
     kind = table.get("model_type")
     if kind not in ("clip", "siglip", "blip"):

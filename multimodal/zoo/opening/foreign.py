@@ -33,27 +33,33 @@ def with_positions(foreign: Foreign, image_size: int | None, interpolate: bool) 
 
     ValueError where that needs positions between the learned ones, unless `interpolate`.
     """
-    config = foreign.config
+    image = foreign.config.image
     wanted = foreign.transform.image_size if image_size is None else image_size
-    if wanted == config.image.image_size:
+    if not isinstance(image, ImageEncoderConfig):
+        if wanted != image.image_size:
+            raise ValueError(
+                f"image_size: expected {image.image_size} for a tower that is not ours, got {wanted}"
+            )
         return foreign
-    if not interpolate:
+    keys = [name for name in foreign.weights if name.endswith("image_encoder.positions")]
+    if not keys:  # which `put_weights` says
+        return foreign
+    positions = foreign.weights[keys[0]]  # [N, W]
+    patches = round((len(positions) - image.has_class_token) ** 0.5)
+    trained = image.image_size if patches == image.patches else patches * image.patch_size
+    if wanted == trained == image.image_size:
+        return foreign
+    if wanted != trained and not interpolate:
         raise ValueError(
-            f"image_size: expected {config.image.image_size}, as the model was trained, got {wanted}; "
+            f"image_size: expected {trained}, as the model was trained, got {wanted}; "
             "interpolate_positions=True lets it have another"
         )
-    image = config.image
-    if not isinstance(image, ImageEncoderConfig):
-        raise ValueError(
-            f"image_size: expected {image.image_size} for a tower that is not ours, got {wanted}"
-        )
     image = replace(image, image_size=wanted)
-    [key] = [name for name in foreign.weights if name.endswith("image_encoder.positions")]
-    positions = positions_for(foreign.weights[key], (image.patches, image.patches))
+    positions = positions_for(positions, (image.patches, image.patches))
     return replace(
         foreign,
-        config=replace(config, image=image),
-        weights=foreign.weights | {key: positions},
+        config=replace(foreign.config, image=image),
+        weights=foreign.weights | {keys[0]: positions},
         transform=replace(foreign.transform, image_size=wanted),
     )
 
@@ -75,6 +81,13 @@ def check_ends(tokenizer: HFTokenizer, before: tuple[int, ...], after: tuple[int
             f"tokenizer: expected the ids {before} before a text and {after} after it, "
             f"got {tokenizer.prefix} and {tokenizer.suffix}"
         )
+
+
+def vocabulary_size(definition: str) -> int:
+    """How many tokens a tokenizer.json has, added ones among them."""
+    from tokenizers import Tokenizer as Library
+
+    return Library.from_str(definition).get_vocab_size()
 
 
 def about(format: str, path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import transformers
 
 from tests.preprocess.tokenizers.peers import PEERS
 
-from .peers import randomised, save, vocabulary
+from .transformers_peers import randomised, save, vocabulary
 
 CLS, SEP, PAD = 2, 3, 0  # of the tokenizer made here
 SIZE = 32

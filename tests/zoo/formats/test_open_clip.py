@@ -1,101 +1,262 @@
 """Checkpoints of open_clip at random weights, saved as it saves them and loaded through our door."""
 
+import copy
+import json
+import shutil
 import warnings
 
 import open_clip
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
+from torch.nn.functional import interpolate
 
 import multimodal
 from multimodal.encoders import ImageEncoder, OpenClipImageEncoder, OpenClipTextEncoder, TextEncoder
 from multimodal.models import Captioner
-from tests.preprocess.tokenizers.peers import saved_peer
+from tests.zoo.formats.open_clip_peers import build_peer, cut, save_tower, spread, tokenizer_of, write_peer
 
 # name -> whether its image tower and its text tower become ours
 ARCHITECTURES = {
     "ViT-B-32": (True, True),
     "ViT-B-32-quickgelu": (True, True),
-    "ViT-B-16": (True, True),
     "ViT-L-14": (True, True),
     "RN50": (False, True),
     "convnext_base": (False, True),
     "EVA02-B-16": (False, True),
     "MobileCLIP-S1": (False, True),
-    "ViTamin-S": (False, True),
     "PE-Core-T-16-384": (False, True),
     "ViT-B-16-SigLIP": (True, True),
     "ViT-B-16-SigLIP2": (True, True),
-    "ViT-S-16-alt": (False, True),
+    "ViT-L-14-CLIPA": (False, True),
+    "ViT-M-16-alt": (False, True),
+    "ViT-L-14-worldwide": (True, True),
     "coca_ViT-B-32": (True, True),
+    "roberta-ViT-B-32": (True, False),
+    "xlm-roberta-base-ViT-B-32": (True, False),
+    "nllb-clip-base": (True, False),
+    "mt5-base-ViT-B-32": (True, False),
 }
+LAYERS = {"m2m_100": ("encoder_layers", "decoder_layers"), "mt5": ("num_layers",)}
 TEXTS = ["a cat", "two dogs on a beach, far away", "x " * 100]
 
 
-def make_peer(name):
-    """open_clip's model with weights that are all random: norms and biases too, which begin as 1 and 0."""
+def fewer(name, folder, layers=2):
+    """The config and the peer of an architecture with fewer layers, and with as many tokens as its tokenizer has."""
     torch.manual_seed(0)
-    peer = open_clip.create_model(name).eval()
-    with torch.no_grad():
-        for parameter in peer.parameters():
-            if parameter.ndim < 2:
-                parameter.add_(0.1 * torch.randn_like(parameter))
-        for key, buffer in peer.named_buffers():
-            if key.endswith("running_mean"):
-                buffer.normal_(0, 0.1)
-            elif key.endswith("running_var"):
-                buffer.uniform_(0.5, 2)
-        if hasattr(peer, "text_decoder"):  # made with torch.empty
-            peer.text_decoder.text_projection.normal_(0, 0.05)
-    return peer
+    table = cut(open_clip.get_model_config(name), layers)
+    text = table["text_cfg"]
+    if "hf_tokenizer_name" in text and "hf_model_name" not in text:
+        text["vocab_size"] = len(tokenizer_of(table))
+    if "hf_model_name" in text:
+        kind = "m2m_100" if "nllb" in name else "mt5" if "mt5" in name else "roberta"
+        fields = dict.fromkeys(LAYERS.get(kind, ("num_hidden_layers",)), layers)
+        save_tower(text["hf_model_name"], folder, vocab_size=len(tokenizer_of(table)), **fields)
+    return table, spread(build_peer(table, folder))
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_embeddings_are_those_of_open_clip(name, tmp_path):
-    peer = make_peer(name)
-    save_file(
-        {key: value.contiguous() for key, value in peer.state_dict().items()},
-        tmp_path / "weights.safetensors",
-    )
-    tokenizer = None
-    if open_clip.get_model_config(name)["text_cfg"].get("hf_tokenizer_name"):
-        tokenizer = saved_peer("siglip2" if "SigLIP2" in name else "t5", tmp_path)
-    model = multimodal.load(
-        name, weights=tmp_path / "weights.safetensors", tokenizer=tokenizer, device="cpu", dtype=torch.float32
-    )
-    ours = (
-        isinstance(model.dual.image_encoder, ImageEncoder),
-        isinstance(model.dual.text_encoder, TextEncoder),
-    )
-    assert ours == ARCHITECTURES[name]
-    images = torch.randn(2, 3, model.transform.image_size, model.transform.image_size)
+@torch.no_grad()
+def assert_same(model, peer, tokenize):
+    """The same tokens, embeddings and, of a captioner, logits; returns the greatest differences."""
+    size = model.transform.image_size
+    images = interpolate(3 * torch.randn(2, 3, 4, 4), size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the long text is cut
         tokens = model.tokenizer(TEXTS)
         found = model.embed_texts(TEXTS)
-    with torch.no_grad():
-        expected_images = peer.encode_image(images, normalize=True)
-        expected_texts = peer.encode_text(tokens, normalize=True)
-        ours_images = model.network.encode_image(images, normalize=True)
-        ours_texts = model.network.encode_text(tokens, normalize=True)
-    assert (expected_texts[0] - expected_texts[1]).abs().max() > 1e-3  # they say something
-    assert (expected_images[0] - expected_images[1]).abs().max() > 1e-4
-    torch.testing.assert_close(ours_images, expected_images, rtol=0, atol=1e-4)
-    torch.testing.assert_close(ours_texts, expected_texts, rtol=0, atol=1e-4)
-    torch.testing.assert_close(found, expected_texts, rtol=0, atol=1e-4)  # by shared prefixes
-    assert float(model.dual.scale.detach()) == pytest.approx(float(peer.logit_scale.detach().exp()), rel=1e-5)
+    assert torch.equal(tokens, tokenize(TEXTS))
+    expected = peer.encode_text(tokens, True)
+    pairs = {
+        "images": (model.network.encode_image(images, normalize=True), peer.encode_image(images, True)),
+        "texts": (model.network.encode_text(tokens, normalize=True), expected),
+        "texts, by shared prefixes": (found, expected),
+    }
     if isinstance(model.network, Captioner):
-        with torch.no_grad():
-            expected = peer(images, tokens[:2])["logits"]
-            logits = model.network.decode(tokens[:2, :-1], model.network.encode_memory(images))
-        assert expected.std() > 0.01
-        torch.testing.assert_close(logits, expected[:, : logits.shape[1]], rtol=0, atol=1e-4)
+        real = tokens[:2, 1:] != model.tokenizer.pad_id  # after a text open_clip's logits are of nothing
+        logits = model.network.decode(tokens[:2, :-1], model.network.encode_memory(images))
+        pairs["logits"] = (logits[real], peer(images, tokens[:2])["logits"][real])
+    for what, (ours, theirs) in pairs.items():
+        print(f"{model.name}: {what} differ by at most {float((ours - theirs).abs().max()):.1e}")
+        assert (theirs[0] - theirs[1]).abs().max() > 5e-3, what  # they say something
+        torch.testing.assert_close(
+            ours, theirs, rtol=0, atol=1e-4, msg=lambda text, what=what: f"{what}: {text}"
+        )
+    assert float(model.dual.scale) == pytest.approx(float(peer.logit_scale.exp()), rel=1e-5)
+    if peer.logit_bias is not None:
+        assert float(model.dual.logit_bias) == pytest.approx(float(peer.logit_bias))
+
+
+def are_ours(model):
+    encoders = (model.dual.image_encoder, model.dual.text_encoder)
+    foreign = (OpenClipImageEncoder, OpenClipTextEncoder)
+    assert all(isinstance(one, (ImageEncoder, TextEncoder, *foreign)) for one in encoders)
+    return tuple(not isinstance(one, foreign) for one in encoders)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_folder_gives_what_open_clip_gives(name, tmp_path):
+    folder = tmp_path / "folder"
+    table, peer = fewer(name, folder)
+    write_peer(peer, table, folder)
+    model = multimodal.load(folder, device="cpu", dtype=torch.float32)
+    assert are_ours(model) == ARCHITECTURES[name]
+    assert_same(model, peer, open_clip.get_tokenizer(f"local-dir:{folder}"))
+
+
+def full(folder, size):
+    """Fill the vocabulary of the tokenizer in the folder up to `size` tokens."""
+    table = json.loads((folder / "tokenizer.json").read_text())
+    vocab = table["model"]["vocab"]
+    spare = [f"unused{i}" for i in range(len(vocab), size)]
+    if isinstance(vocab, dict):
+        vocab |= {token: len(vocab) + i for i, token in enumerate(spare)}
+    else:
+        vocab += [[token, -99.0] for token in spare]
+    (folder / "tokenizer.json").write_text(json.dumps(table))
+
+
+BIG = ("ViT-L-14-worldwide",)  # the memory of a small machine is too little for two of it
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    "name", [name for name in (*ARCHITECTURES, "ViT-B-16", "ViTamin-S") if name not in BIG]
+)
+def test_a_file_gives_what_open_clip_gives(name, tmp_path):
+    """Of full size: the architecture by its name, the weights as a file, the tokenizer beside it."""
+    torch.manual_seed(0)
+    table = open_clip.get_model_config(name)
+    text = table["text_cfg"]
+    if "hf_model_name" in text:
+        save_tower(text["hf_model_name"], tmp_path / "tower")
+    peer = spread(build_peer(table, tmp_path / "tower"))
+    tokenize = open_clip.get_tokenizer("ViT-B-32", context_length=text.get("context_length", 77))
+    if "hf_tokenizer_name" in text:
+        tokenizer_of(table).save_pretrained(tmp_path)
+        vocab = json.loads((tmp_path / "tower/config.json").read_text()) if "hf_model_name" in text else text
+        full(tmp_path, vocab["vocab_size"])
+    save_file(peer.state_dict(), tmp_path / "weights.safetensors")
+    model = multimodal.load(name, weights=tmp_path / "weights.safetensors", device="cpu", dtype=torch.float32)
+    if "hf_tokenizer_name" in text:
+        tokenize = model.tokenizer  # the folder test has compared it
+    assert_same(model, peer, tokenize)
+
+
+def naive_captions(peer, images, length, bos_id, eos_id):
+    """Greedy sentences, everything computed again for every token."""
+    tokens = torch.full((len(images), 1), bos_id)
+    seen = peer(images)
+    seen = {"image_latent": seen["image_features"], "image_embs": seen["image_embs"], "output_labels": False}
+    for _ in range(length):
+        logits = peer(images, tokens, **seen)["logits"][:, -1]
+        tokens = torch.cat([tokens, logits.argmax(-1, keepdim=True)], 1)
+    rows = [row[1:].tolist() for row in tokens]
+    return [row[: row.index(eos_id)] if eos_id in row else row for row in rows]
+
+
+@torch.no_grad()
+def test_captions_are_those_of_a_naive_loop_over_open_clip(tmp_path):
+    table, peer = fewer("coca_ViT-B-32", tmp_path / "folder")
+    for module in (peer.text, peer.text_decoder, peer.visual.attn_pool):  # so that sentences differ
+        for parameter in module.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=2 * parameter.shape[-1] ** -0.5)
+    write_peer(peer, table, tmp_path / "folder")
+    model = multimodal.load(tmp_path / "folder", device="cpu", dtype=torch.float32)
+    noise = torch.randint(0, 256, (8, 60, 80, 3), dtype=torch.uint8).numpy()
+    pictures = [Image.fromarray(picture) for picture in noise]
+    images = torch.stack([model.transform(picture) for picture in pictures])
+    tokenizer = model.tokenizer
+    expected = naive_captions(peer, images, 12, tokenizer.bos_id, tokenizer.eos_id)
+    assert len({tuple(row) for row in expected}) == 8
+    assert all(len(set(row)) > 6 for row in expected), expected
+    assert [one.text for one in model.caption(pictures, max_new_tokens=12)] == [
+        tokenizer.decode(row) for row in expected
+    ]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A ViT-B-32 of one layer, its config and the folder with it."""
+    folder = tmp_path_factory.mktemp("open_clip") / "folder"
+    table, peer = fewer("ViT-B-32", folder, layers=1)
+    return peer, table, write_peer(peer, table, folder)
+
+
+@torch.no_grad()
+def test_positions_between_the_learned_ones_are_those_of_open_clip(small):
+    folder = small[2]
+    with pytest.raises(ValueError, match=r"image_size: expected 224, as the model was trained, got 288"):
+        multimodal.load(folder, image_size=288)
+    model = multimodal.load(
+        folder, device="cpu", image_size=288, interpolate_positions=True, dtype=torch.float32
+    )
+    other = open_clip.create_model(f"local-dir:{folder}", force_image_size=288).eval()
+    assert model.transform.image_size == 288
+    images = torch.randn(2, 3, 288, 288)
+    expected = other.encode_image(images, normalize=True)
+    assert (expected[0] - expected[1]).abs().max() > 5e-3
+    torch.testing.assert_close(
+        model.network.encode_image(images, normalize=True), expected, rtol=0, atol=1e-4
+    )
+
+
+def changed(folder, to, **keys):
+    """A copy of the folder with another config."""
+    shutil.copytree(folder, to)
+    table = json.loads((to / "open_clip_config.json").read_text())
+    for key, value in keys.items():
+        part = "preprocess_cfg" if key == "size" else "model_cfg"
+        table[part][key] = table[part].get(key, {}) | value if isinstance(value, dict) else value
+    (to / "open_clip_config.json").write_text(json.dumps(table))
+    return to
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"size": 256}, "image_size: expected 224, as the model was trained, got 256"),
+        ({"vision_cfg": {"image_size": 256}}, "image_size: expected 224, as the model was trained, got 256"),
+        ({"vision_cfg": {"layers": 2}}, r"weights: expected those of the model, got .*blocks\.1.* missing"),
+        (
+            {"text_cfg": {"vocab_size": 49000}},
+            "tokenizer.vocab_size: expected 49000, as the model has it, got 49408",
+        ),
+    ],
+)
+def test_a_config_that_contradicts_the_checkpoint_is_refused(small, tmp_path, keys, message):
+    with pytest.raises(ValueError, match=message):
+        multimodal.load(changed(small[2], tmp_path / "copy", **keys), device="cpu")
+
+
+@torch.no_grad()
+def test_weights_of_another_size_are_interpolated_where_that_is_wanted(small, tmp_path):
+    folder = changed(small[2], tmp_path / "copy", vision_cfg={"image_size": 256})
+    model = multimodal.load(folder, device="cpu", interpolate_positions=True, dtype=torch.float32)
+    other = open_clip.create_model(f"local-dir:{folder}").eval()  # interpolates without being asked
+    images = torch.randn(2, 3, 256, 256)
+    torch.testing.assert_close(
+        model.network.encode_image(images), other.encode_image(images, False), rtol=0, atol=1e-4
+    )
+    plain = multimodal.load(folder, device="cpu", image_size=224, dtype=torch.float32)  # as it was trained
+    images = torch.randn(2, 3, 224, 224)
+    torch.testing.assert_close(
+        plain.network.encode_image(images), small[0].encode_image(images), rtol=0, atol=1e-4
+    )
+
+
+def test_clips_tokenizer_is_in_the_package(small):
+    with pytest.raises(
+        ValueError, match="tokenizer: expected none, as the model has CLIP's own, got elsewhere"
+    ):
+        multimodal.load(small[2], tokenizer="elsewhere")
 
 
 def test_a_tower_that_is_not_ours_keeps_the_contract():
     from multimodal.encoders import OpenClipImageConfig, OpenClipTextConfig, build_encoder
 
-    table = open_clip.get_model_config("RN50")
+    table = copy.deepcopy(open_clip.get_model_config("RN50"))
     image = build_encoder(OpenClipImageConfig(table["vision_cfg"] | {"layers": [1, 1, 1, 1]}, 1024)).eval()
     assert isinstance(image, OpenClipImageEncoder)
     text = build_encoder(OpenClipTextConfig(table["text_cfg"] | {"layers": 1}, 1024, 49408, 77, 49407)).eval()

@@ -9,7 +9,7 @@ import multimodal
 from tests.preprocess.tokenizers.peers import PEERS, saved_peer
 
 from .blip import assert_lively, config, make, written
-from .peers import TEXTS, pictures
+from .transformers_peers import TEXTS, pictures
 
 CAPTIONER, MATCHER, ANSWERER = (
     "BlipForConditionalGeneration",

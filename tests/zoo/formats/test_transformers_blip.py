@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 import multimodal
 
 from .blip import assert_lively, config, make, written
-from .peers import TEXTS, edit, pictures, save
+from .transformers_peers import TEXTS, edit, pictures, save
 
 CAPTIONER, MATCHER, ANSWERER = (
     "BlipForConditionalGeneration",

@@ -9,7 +9,7 @@ from multimodal.encoders import ImageEncoder, TextEncoder
 from multimodal.zoo.formats import transformers_blip, transformers_clip
 from tests.preprocess.tokenizers.peers import PEERS
 
-from .peers import TEXTS, edit, pictures, randomised, save, vocabulary
+from .transformers_peers import TEXTS, edit, pictures, randomised, save, vocabulary
 
 # Widths of 3 heads, MLPs of no whole multiple; image and text differ in all
 VISION = {

@@ -14,7 +14,7 @@ from tests.preprocess.tokenizers.peers import PEERS
 
 from .blip import config as blip_config
 from .blip import make
-from .peers import edit, pictures, randomised, save, vocabulary
+from .transformers_peers import edit, pictures, randomised, save, vocabulary
 
 VIT = {"hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 1, "num_attention_heads": 2}
 VISION = VIT | {"image_size": 32, "patch_size": 16}

@@ -1,0 +1,99 @@
+"""Every architecture of open_clip on the meta device: its names and shapes are those of our network."""
+
+import open_clip
+import pytest
+import torch
+
+from multimodal.models import build
+from multimodal.zoo.catalogue import parameter_counts
+from multimodal.zoo.folder import stored
+from multimodal.zoo.formats import open_clip as converter
+from multimodal.zoo.formats.hf_towers import TOWERS, tower_config
+from tests.zoo.formats.open_clip_peers import build_peer, save_tower
+
+# Those that do not load, and why
+OTHERS = {
+    "coca_roberta-ViT-B-32": "its text tower is one of transformers, whose layers our decoder cannot share; it was "
+    "never trained",
+}
+# One of each kind; the others are for the night
+FEW = (
+    *(
+        "RN50",
+        "ViT-B-32-quickgelu",
+        "ViT-B-16-SigLIP2",
+        "ViT-SO400M-14-SigLIP-384",
+        "EVA02-B-16",
+        "convnext_base",
+    ),
+    *(
+        "MobileCLIP2-S0",
+        "ViTamin-S-LTT",
+        "PE-Core-S-16-384",
+        "ViT-H-14-CLIPA-336",
+        "coca_base",
+        "roberta-ViT-B-32",
+    ),
+    *("nllb-clip-base-siglip", "ViT-bigG-14-worldwide-378", "swin_base_patch4_window7_224"),
+)
+# Millions of parameters by open_clip's own docs/model_profile.csv, where transformers has built them from the hub
+PROFILE = {
+    "roberta-ViT-B-32": 212.72,
+    "xlm-roberta-base-ViT-B-32": 366.12,
+    "xlm-roberta-large-ViT-H-14": 1193.01,
+    "mt5-base-ViT-B-32": 365.71,
+    "mt5-xl-ViT-H-14": 2306.75,
+    "nllb-clip-base": 501.89,
+    "nllb-clip-base-siglip": 507.47,
+    "nllb-clip-large": 1399.22,
+    "nllb-clip-large-siglip": 1195.5,
+    "ViT-B-16-SigLIP-384": 203.45,
+    "coca_ViT-L-14": 638.45,
+}
+NAMES = [
+    pytest.param(name, marks=() if name in FEW else pytest.mark.nightly)
+    for name in open_clip.list_models()
+    if name not in OTHERS
+]
+
+
+def total(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_shapes_and_count_are_ours(name, tmp_path):
+    table = open_clip.get_model_config(name)
+    tower = table["text_cfg"].get("hf_model_name")
+    hf_config = {} if tower is None else tower_config(tower, {})
+    folder = None if tower is None else save_tower(tower, tmp_path)
+    with torch.device("meta"):
+        peer = build_peer(table, folder)
+        config = converter.network(table, hf_config)
+        network = build(config)
+    weights = converter.weights(peer.state_dict(), config)
+    expected = {key: tensor.shape for key, tensor in stored(network).items()}
+    assert {key: tensor.shape for key, tensor in weights.items()} == expected
+    assert total(network) == total(peer) == parameter_counts()[name]
+    assert round(total(network) / 1e6, 2) == PROFILE.get(name, round(total(network) / 1e6, 2))
+    assert (
+        config.image.image_size == peer.visual.image_size
+        or config.image.image_size == peer.visual.image_size[0]
+    )
+
+
+def test_all_are_accounted_for():
+    assert set(parameter_counts()) | set(OTHERS) == set(open_clip.list_models())
+    assert {*FEW, *PROFILE} <= set(open_clip.list_models())
+    towers = {
+        open_clip.get_model_config(name)["text_cfg"].get("hf_model_name") for name in open_clip.list_models()
+    }
+    assert towers == {None, *TOWERS}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_others_are_refused(name):
+    assert not open_clip.list_pretrained_tags_by_model(name)
+    table = open_clip.get_model_config(name)
+    with pytest.raises(ValueError, match="CoCa: expected towers that are ours"):
+        converter.network(table, tower_config(table["text_cfg"]["hf_model_name"], {}))

@@ -107,11 +107,13 @@ def _in_folder(folder: Path, tokenizer: str | Path | None) -> Opened:
             got = (folder / file).stat().st_size
             raise ValueError(f"{folder / file}: expected at most {_most(file)} bytes, got {got}")
     with refusing(str(folder)):
-        if not (folder / OPEN_CLIP_CONFIG).is_file() and not is_foreign(folder):
-            if tokenizer is not None:
-                raise ValueError(f"tokenizer: expected None, as the folder has its own, got {tokenizer}")
+        if (folder / OPEN_CLIP_CONFIG).is_file():
+            return _with_hash(open_folder(folder, tokenizer))
+        if tokenizer is not None:
+            raise ValueError(f"tokenizer: expected None, as the folder has its own, got {tokenizer}")
+        if not is_foreign(folder):
             return open_own(folder)
-        return _with_hash(open_folder(folder, tokenizer))
+        return _with_hash(open_folder(folder))
 
 
 def is_foreign(folder: Path) -> bool:

@@ -217,8 +217,7 @@ class Model:
 
         images: one or many, see `Model`.
         num_beams: hypotheses followed at a time; 1 takes the likeliest token each time (greedy).
-        max_new_tokens: a sentence is cut there; None is as long as the model can, for BLIP 20 as in
-            transformers: its sentences have some ten words, and its decoder 512 places.
+        max_new_tokens: a sentence is cut there; None is as long as can be, or 20 for BLIP as in transformers.
         length_penalty: beams are compared by log-probability / length ** length_penalty: the larger, the
             longer are the sentences; None is the model's own.
         batch_size: pictures in one pass of the network; None is a sensible number.

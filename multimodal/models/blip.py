@@ -59,7 +59,9 @@ class ImageCaptioner(Writer):
 
 @dataclass(frozen=True)
 class MatcherConfig(DualEncoderConfig):
-    matching_id: int | None = None  # takes the place of a text's first token when it is matched
+    # takes the place of a text's first token when it is matched: [ENC] in the original files; None in those of
+    # transformers, whose own model leaves [CLS] there
+    matching_id: int | None = None
 
 
 class Matcher(nn.Module):
@@ -105,7 +107,7 @@ class AnswererConfig:
     image: ImageConfig
     question: TextEncoderConfig
     decoder: TextDecoderConfig
-    matching_id: int | None = None  # takes the place of a question's first token
+    matching_id: int | None = None  # takes the place of a question's first token, see `MatcherConfig`
     length_penalty: float = 1.0
     max_new_tokens: int = MAX_NEW_TOKENS
 

@@ -36,8 +36,9 @@ HARMLESS = {  # names of classes, and what is done to every picture anyway or no
 }
 
 
-def transformers_transform(folder: Path, kind: str) -> ImageTransform:
-    """That of processor_config.json or preprocessor_config.json, or the class of this kind of model.
+def transformers_transform(folder: Path, kind: str, image_size: int) -> ImageTransform:
+    """That of processor_config.json or preprocessor_config.json; where neither is there, what the class of this
+    kind of model does, at the size that the model has.
 
     Raises ValueError for what an `ImageTransform` cannot do, and for two files that say different things.
     """
@@ -48,6 +49,8 @@ def transformers_transform(folder: Path, kind: str) -> ImageTransform:
         raise ValueError(
             f"{path}: expected an image processor of {sorted(DEFAULTS)}, got image_processor_type {name!r}"
         )
+    if not path.is_file():
+        given = {"size": image_size, "crop_size": image_size}
     table = DEFAULTS[known[0]] | {key: value for key, value in given.items() if value is not None}
     unknown = sorted(set(table) - HARMLESS - set(COMMON) - {"size", "crop_size"})
     if unknown:

@@ -29,7 +29,7 @@ def open_transformers(folder: Path, table: Mapping[str, Any]) -> Foreign:
     kind = table["model_type"]
     format: Any = transformers_blip if kind == "blip" else transformers_clip
     config = format.network(table)
-    transform = transformers_transform(folder, kind)
+    transform = transformers_transform(folder, kind, config.image.image_size)
     tokenizer = transformers_tokenizer(folder, table, text_part(config))
     path = find_weights(folder)
     weights = format.weights(read_weights(path), config)
@@ -91,7 +91,7 @@ def _with_ends(
             bos_id=bos,
             eos_id=eos,
             pad_id=pad,
-            clean_up=blip and settings.get("clean_up_tokenization_spaces", True),
+            clean_up=blip and settings.get("clean_up_tokenization_spaces", False),
             vocab_size=text.vocab_size,
         ),
     )

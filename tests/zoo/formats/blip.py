@@ -75,7 +75,7 @@ def written(ids):
 def assert_lively(rows):
     """20 sentences that differ, of which some end by themselves and some are cut, and none says one word only."""
     assert len(rows) == 20
-    assert len({tuple(row) for row in rows}) >= 18
-    assert len({row[0] for row in rows if row}) >= 6
-    assert 4 <= sum(len(row) == 20 for row in rows) <= 16
-    assert sum(len(set(row)) > 2 for row in rows) >= 12
+    assert len({tuple(row) for row in rows}) >= 16
+    assert len({row[0] for row in rows if row}) >= 5
+    assert 2 <= sum(len(row) == 20 for row in rows) <= 18
+    assert sum(len(set(row)) > 2 for row in rows) >= 8

@@ -211,3 +211,16 @@ def test_a_model_that_cannot_search_shows_itself(captioner, answerer):
     for peer, can in ((captioner, "caption"), (answerer, "answer")):
         assert f"can {can}; parameters" in repr(peer[-1])
         assert "dimensions" not in repr(peer[-1]) + peer[-1]._repr_html_()
+
+
+@pytest.mark.parametrize("clean_up", [None, False, True])
+def test_spaces_in_what_is_written(captioner, tmp_path, clean_up):
+    """Around an apostrophe they stay, unless the folder says otherwise."""
+    peer, tokenizer, processor, _ = captioner
+    save(tmp_path, peer, tokenizer, processor)
+    edit(tmp_path / "tokenizer_config.json", clean_up_tokenization_spaces=clean_up)
+    theirs = type(tokenizer).from_pretrained(tmp_path)
+    ids = tokenizer("two men's bikes, they've said, aren't red!")["input_ids"][1:-1]
+    expected = theirs.decode(ids, skip_special_tokens=True)
+    assert ("men's" in expected) == (clean_up is True)
+    assert load(tmp_path).tokenizer.decode(ids) == expected

@@ -47,7 +47,7 @@ def test_the_same_pixels_as_its_processor(name, nested, tmp_path):
         table = {"image_processor": json.loads(path.read_text()), "processor_class": f"{prefix}Processor"}
         (tmp_path / "processor_config.json").write_text(json.dumps(table))
         path.unlink()
-    ours = transformers_transform(tmp_path, kind)
+    ours = transformers_transform(tmp_path, kind, 1)  # the file says its size
     for picture in odd_pictures():
         expected = processor(picture, return_tensors="pt")["pixel_values"][0]
         assert torch.equal(ours(picture), expected), picture.size
@@ -56,12 +56,13 @@ def test_the_same_pixels_as_its_processor(name, nested, tmp_path):
 @pytest.mark.parametrize(("kind", "prefix"), [("clip", "CLIP"), ("siglip", "Siglip"), ("blip", "Blip")])
 def test_what_a_file_leaves_out_is_what_its_class_does(kind, prefix, tmp_path):
     processor = getattr(transformers, f"{prefix}ImageProcessorPil")()
+    size = 384 if kind == "blip" else 224
     picture = list(odd_pictures())[2]
     expected = processor(picture, return_tensors="pt")["pixel_values"][0]
     for table in (None, {}, {"feature_extractor_type": f"{prefix}FeatureExtractor"}):
         if table is not None:
             (tmp_path / "preprocessor_config.json").write_text(json.dumps(table))
-        assert torch.equal(transformers_transform(tmp_path, kind)(picture), expected)
+        assert torch.equal(transformers_transform(tmp_path, kind, size)(picture), expected)
 
 
 def test_an_early_file(tmp_path):
@@ -70,4 +71,11 @@ def test_an_early_file(tmp_path):
     processor = transformers.CLIPImageProcessorPil(size={"shortest_edge": 50}, crop_size=50)
     for picture in odd_pictures():
         expected = processor(picture, return_tensors="pt")["pixel_values"][0]
-        assert torch.equal(transformers_transform(tmp_path, "clip")(picture), expected)
+        assert torch.equal(transformers_transform(tmp_path, "clip", 50)(picture), expected)
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip", "blip"])
+def test_without_a_file_it_is_the_size_of_the_model(kind, tmp_path):
+    assert transformers_transform(tmp_path, kind, 336).image_size == 336
+    (tmp_path / "preprocessor_config.json").write_text("{}")
+    assert transformers_transform(tmp_path, kind, 336).image_size != 336

@@ -75,7 +75,8 @@ def test_a_changed_weight_is_found_although_the_hash_is_right(kind, weight, told
     tensors[name][: len(tensors[name]) // 2] *= -3
     path.write_bytes(save(tensors))
     table = json.loads(config.read_text())
-    config.write_text(json.dumps(table | {"weights_sha256": sha256(path)}))
+    table["weights_sha256"] = table["card"]["contract"]["sha256 of the weights"] = sha256(path)
+    config.write_text(json.dumps(table))
     load(tmp_path / "ours", device="cpu")
     with pytest.raises(ValueError, match=f"expected the recorded {told}"):
         load(tmp_path / "ours", device="cpu", dtype=torch.float32, verify=True)

@@ -107,12 +107,12 @@ def test_a_new_card_keeps_the_golden_vectors_and_the_contract(folder):
         ({"extra": 1}, "expected format 'multimodal-1' with .*, got .*'extra'"),
         ({"weights_sha256": "0" * 64}, "expected sha256 0000"),
         ({"weights_sha256": None}, "expected sha256 None"),
-        ({"transform": {"image_size": 48}}, "image_size: expected 32, as the model was trained, got 48"),
+        ({"transform": {"image_size": 48}}, "contract: image size: expected 32, as it was saved, got 48"),
         ({"transform": {"blur": 1}}, "blur"),
         ({"model": {"depth": 3}}, r"model: expected keys among .*\['depth'\]"),
         ({"model": {"embed_dim": 8}}, r"expected dual.image_projection.weight \(8, 32\), got \(16, 32\)"),
         ({"tokenizer": {"kind": "clip"}}, "tokenizer"),
-        ({"tokenizer": {"context_length": 65}}, "tokenizer.context_length: expected at most 64, got 65"),
+        ({"tokenizer": {"context_length": 65}}, "contract: context length: expected 64, as it was saved, got 65"),
     ],
 )
 def test_a_contradiction_is_refused(folder, keys, message):

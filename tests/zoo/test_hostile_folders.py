@@ -209,8 +209,8 @@ def test_names_of_towers_that_lead_elsewhere(spoil, name):
 @pytest.mark.parametrize(
     ("config", "told"),
     [
-        ({}, "hf_config.model_type: expected one of"),
-        ({"model_type": "timm_wrapper", "architecture": "hf-hub:people/tower"}, "hf_config.model_type"),
+        ({}, "expected the config.json of people/tower beside the weights, got none"),
+        ({"model_type": "timm_wrapper", "architecture": "hf-hub:people/tower"}, "got that of 'timm_wrapper'"),
         ({"model_type": "roberta", "_attn_implementation": "people/kernel"}, "no choice of code"),
         ({"model_type": "roberta", "hidden_size": 10**12}, "expected"),
         ({"model_type": "roberta", "num_hidden_layers": 10**9}, "expected"),

@@ -103,7 +103,7 @@ def test_weights_that_do_not_fit(tmp_path, clip):
 
 def test_an_argument_that_would_do_nothing_is_refused(clip, tmp_path):
     for folder in (clip, "small"):
-        with pytest.raises(ValueError, match="tokenizer: expected None, as a folder has its own"):
+        with pytest.raises(ValueError, match="tokenizer: expected None, as the folder has its own"):
             load(folder, tokenizer=saved_peer("clip", tmp_path))
 
 

@@ -49,9 +49,10 @@ def with_positions(foreign: Foreign, image_size: int | None, interpolate: bool) 
     trained = image.image_size if patches == image.patches else patches * image.patch_size
     if wanted == trained == image.image_size:
         return foreign
-    if wanted != trained and not interpolate:
+    if not interpolate:
+        got = image.image_size if wanted == trained else wanted
         raise ValueError(
-            f"image_size: expected {trained}, as the model was trained, got {wanted}; "
+            f"image_size: expected {trained}, as the model was trained, got {got}; "
             "interpolate_positions=True lets it have another"
         )
     image = replace(image, image_size=wanted)

@@ -59,6 +59,7 @@ def network(table: Mapping[str, Any]) -> DualEncoderConfig:
         patch_size=vision["patch_size"],
         pooling="map" if siglip else "token",
         pre_norm=not siglip,
+        cut=bool(vision["image_size"] % vision["patch_size"]),
         **vit_fields(vision),
     )
     if siglip and vision.get("vision_use_head", True) is not True:

@@ -49,8 +49,8 @@ def with_positions(foreign: Foreign, image_size: int | None, interpolate: bool) 
     trained = image.image_size if patches == image.patches else patches * image.patch_size
     if wanted == trained == image.image_size:
         return foreign
-    if not interpolate:
-        got = image.image_size if wanted == trained else wanted
+    got = image.image_size if image_size is None and wanted == trained else wanted
+    if got != trained and not interpolate:
         raise ValueError(
             f"image_size: expected {trained}, as the model was trained, got {got}; "
             "interpolate_positions=True lets it have another"

@@ -75,9 +75,13 @@ def learned(model: Any, trainer: Any, pre_tokenizer: Any) -> dict[str, Any]:
 
 @cache
 def wordpiece() -> dict[str, int]:
+    """Not learned: a trainer breaks ties by chance, and what networks write about its ids would differ."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=500, show_progress=False, special_tokens=special)
-    return learned(models.WordPiece(), trainer, pre_tokenizers.BertPreTokenizer())["vocab"]
+    split = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
+    words = {word for text in SENTENCES for case in (text, text.lower()) for word, _ in split(case)}
+    letters = {letter for word in words for letter in word}
+    pieces = sorted(letters) + sorted(f"##{letter}" for letter in letters) + sorted(words - letters)
+    return {piece: number for number, piece in enumerate([*special, *pieces])}
 
 
 @cache

@@ -181,7 +181,7 @@ def test_captions_are_those_of_a_naive_loop_over_open_clip(tmp_path):
     tokenizer = model.tokenizer
     expected = naive_captions(peer, images, 12, tokenizer.bos_id, tokenizer.eos_id)
     assert len({tuple(row) for row in expected}) == 8
-    assert all(len(set(row)) > 6 for row in expected), expected
+    assert len({token for row in expected for token in row}) > 20, expected
     assert [one.text for one in model.caption(pictures, max_new_tokens=12)] == [
         tokenizer.decode(row) for row in expected
     ]

@@ -80,7 +80,7 @@ def cleaned(tokenizer, rows):
 @pytest.fixture(scope="module")
 def captioner(tmp_path_factory):
     folder = tmp_path_factory.mktemp("captioner")
-    return make(CAPTIONER, small(), folder, ends=0.0)
+    return make(CAPTIONER, small(), folder, ends=3.5)
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
@@ -138,7 +138,7 @@ def test_matching(tmp_path):
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_answers(num_beams, tmp_path):
     (tmp_path / "peer").mkdir()
-    peer, tokenizer, processor = make(ANSWERER, small(128), tmp_path / "peer", ends=2.0)
+    peer, tokenizer, processor = make(ANSWERER, small(128), tmp_path / "peer", ends=4.0)
     model = load(saved(tmp_path, original(peer)))
     assert model.can == {"answer"}
     images = list(pictures(20))

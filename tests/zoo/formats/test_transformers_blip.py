@@ -28,7 +28,7 @@ def pixels(processor, images):
 @pytest.fixture(scope="module")
 def captioner(tmp_path_factory):
     folder = tmp_path_factory.mktemp("captioner")
-    return *make(CAPTIONER, config(vision_width=128), folder, ends=0.0), load(folder)
+    return *make(CAPTIONER, config(vision_width=128), folder, ends=3.5), load(folder)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def matcher(tmp_path_factory):
 def answerer(tmp_path_factory):
     # Its decoder looks at a question by keys as wide as a picture's: the two widths must be one in transformers.
     folder = tmp_path_factory.mktemp("answerer")
-    return *make(ANSWERER, config(128, 128), folder, ends=2.5), load(folder)
+    return *make(ANSWERER, config(128, 128), folder, ends=4.0), load(folder)
 
 
 @torch.no_grad()

@@ -112,7 +112,10 @@ def test_a_new_card_keeps_the_golden_vectors_and_the_contract(folder):
         ({"model": {"depth": 3}}, r"model: expected keys among .*\['depth'\]"),
         ({"model": {"embed_dim": 8}}, r"expected dual.image_projection.weight \(8, 32\), got \(16, 32\)"),
         ({"tokenizer": {"kind": "clip"}}, "tokenizer"),
-        ({"tokenizer": {"context_length": 65}}, "contract: context length: expected 64, as it was saved, got 65"),
+        (
+            {"tokenizer": {"context_length": 65}},
+            "contract: context length: expected 64, as it was saved, got 65",
+        ),
     ],
 )
 def test_a_contradiction_is_refused(folder, keys, message):

@@ -17,7 +17,6 @@ COMMON = {
     "do_rescale": True,
     "do_normalize": True,
     "do_center_crop": False,
-    "do_pad": False,
     "resample": 3,
     "rescale_factor": 1 / 255,
     "image_mean": OPENAI_MEAN,
@@ -29,10 +28,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "Blip": COMMON | {"size": 384},
 }
 KINDS = {"clip": "CLIP", "siglip": "Siglip", "blip": "Blip"}
-HARMLESS = {  # names of classes, and what is done to every picture anyway or not at all where it is None
+# Names of classes; what is done to every picture anyway, or not at all where it is None; and padding to the
+# largest picture of a batch, which BLIP's files ask for: all are of one size.
+HARMLESS = {
     *("processor_class", "image_processor_type", "feature_extractor_type", "do_convert_rgb", "data_format"),
     *("input_data_format", "device", "return_tensors", "disable_grouping", "default_to_square", "backend"),
     *("_valid_processor_keys", "auto_map", "image_seq_length"),
+    *("do_pad", "size_divisor"),
 }
 
 
@@ -58,7 +60,6 @@ def transformers_transform(folder: Path, kind: str, image_size: int) -> ImageTra
     for key, expected in (
         ("do_resize", True),
         ("do_rescale", True),
-        ("do_pad", False),
     ):
         if table[key] is not expected:
             raise ValueError(f"{path}: {key}: expected {expected}, got {table[key]!r}")

@@ -72,7 +72,6 @@ def blip(originals, tmp_path):
         ({"resample": [3]}, r"resample: expected one of .*, got \[3\]"),
         ({"do_resize": False}, "do_resize: expected True, got False"),
         ({"do_rescale": False}, "do_rescale: expected True, got False"),
-        ({"do_pad": True}, "do_pad: expected False, got True"),
         ({"do_center_crop": False}, "do_center_crop: expected True for a size of .*, got False"),
         ({"rescale_factor": 1 / 127.5}, "rescale_factor: expected 1 / 255, got 0.0078"),
         ({"crop_size": {"height": 28, "width": 28}}, "crop_size: expected 32, as the size, got .*28"),
@@ -218,7 +217,11 @@ def test_a_folder_with_a_vocabulary_alone(blip):
             "with model_type 'clip', 'siglip' or 'blip', got model_type 'sig",
         ),
         ("clip", {"model_type": "blip"}, r"architectures: expected one of .*, got \['CLIPModel'\]"),
-        ("clip", {"vision_config": VISION | {"patch_size": 8}}, "image_size: expected 16, as the model was trained, got 32"),
+        (
+            "clip",
+            {"vision_config": VISION | {"patch_size": 8}},
+            "image_size: expected 16, as the model was trained, got 32",
+        ),
     ],
     ids=lambda value: str(value)[:40],
 )

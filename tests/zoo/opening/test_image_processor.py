@@ -31,6 +31,7 @@ PROCESSORS = {
     ),
     "siglip, plain": ("siglip", "Siglip", {"do_normalize": False}),
     "blip": ("blip", "Blip", {}),
+    "blip, as its first files": ("blip", "Blip", {"do_pad": True, "size_divisor": 32}),
     "blip, bilinear": ("blip", "Blip", {"resample": 2, "size": {"height": 96, "width": 96}}),
     "blip with the processor of clip": ("blip", "CLIP", {}),
 }

@@ -134,7 +134,7 @@ def _download(name: str, repo: str, files: Sequence[str]) -> Path:
         raise FileNotFoundError(
             f"{name}: expected a folder or file here, or {repo} in the cache or from the network, got none "
             f"({what}); elsewhere, `multimodal download {name} --to FOLDER` (or {wanted} and the "
-            f" json and txt files of https://huggingface.co/{repo}), then load that FOLDER here"
+            f"json and txt files of https://huggingface.co/{repo}), then load that FOLDER here"
         ) from error
     write_text(path.parents[2] / "refs" / "main", str(info.sha))  # by which the cache is found
     return path

@@ -27,11 +27,11 @@ def both(architecture: str, device: str | None = None) -> tuple[Model, Any, Any]
 
 
 def in_turn(
-    sides: dict[str, Callable[[], object]], rounds: int, device: torch.device
+    sides: dict[str, Callable[[], object]], rounds: int, device: torch.device, warm: bool = False
 ) -> dict[str, list[float]]:
-    """Seconds of each side in each round; a round before them warms up."""
+    """Seconds of each side in each round; a round before them warms up, unless all is `warm`."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(rounds + 1):
+    for number in range(warm, rounds + 1):
         for name, work in sides.items():
             synchronize(device)
             start = time.perf_counter()

@@ -262,7 +262,7 @@ def test_download_of_a_tag_says_what_it_is(hub, tmp_path):
         "open_clip_model.safetensors",
         "open_clip_config.json",
     }
-    with pytest.raises(ValueError, match="image_size: expected 64, .* got 224"):  # those of a smaller model
+    with pytest.raises(ValueError, match=r"image_size: expected 64, .* got 224"):  # those of a smaller model
         load(tmp_path / "out", device="cpu")
 
 

@@ -49,10 +49,9 @@ def main() -> None:
     sides = {name: lambda name=name: read(name) for name in transforms}
     seconds = in_turn(sides, arguments.rounds, torch.device("cpu"))
     with torch.inference_mode():
-        embeddings = {
-            name: model.dual.encode_image(images.to(model.device, model.dtype))
-            for name, images in found.items()
-        }
+        exact, draft = (
+            model.dual.encode_image(found[name].to(model.device, model.dtype)) for name in ("exact", "draft")
+        )
     std = torch.tensor(model.transform.std)[:, None, None]
     drift = (255 * std * (found["exact"] - found["draft"])).abs()
     print(
@@ -61,7 +60,7 @@ def main() -> None:
     print(
         f"  ratio {ratio(seconds, 'draft', 'exact')}, drift of 255: mean {drift.mean():.2f}, most {drift.max():.0f}"
     )
-    print(f"  cosine {cosine(embeddings['draft'], embeddings['exact']):.5f}")
+    print(f"  cosine {cosine(draft, exact):.5f}")
 
 
 if __name__ == "__main__":

@@ -20,8 +20,7 @@ def contract(
         "mean": list(transform.mean),
         "std": list(transform.std),
         "resize": f"{transform.resize}, {transform.interpolation}",
-        "pooling of images": getattr(image, "pooling", None)
-        or ("queries" if getattr(image, "queries", 0) else "as built"),
+        "pooling of images": getattr(image, "pooling", "as built"),
         "pooling of texts": getattr(text, "pooling", "as built"),
         "tokenizer": tokenizer.kind,
         "files of the tokenizer": tokenizer.to_dict()["sha256"],
@@ -67,4 +66,4 @@ def text_part(config: NetworkConfig) -> Any:
 def _activation(part: Any) -> str:
     if isinstance(part, OpenClipImageConfig | OpenClipTextConfig):
         return "quick_gelu" if part.quick_gelu else "as built"
-    return part.activation or "gelu"
+    return part.activation

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from multimodal.files import write_text
+from multimodal.files import atomic_write, write_text
 from multimodal.zoo.folder import save_folder
 from multimodal.zoo.hub import CONFIGS, OTHERS, locate
 from multimodal.zoo.load import load
@@ -29,7 +29,8 @@ def download(name: str, to: str | Path) -> list[Path]:
     with whole_folder(to) as folder:
         for file in (path, *shards_of(path), *beside):
             if file.is_file():
-                shutil.copyfile(file, folder / file.name)  # of a cache's link, what it leads to
+                with file.open("rb") as source, atomic_write(folder / file.name) as copy:
+                    shutil.copyfileobj(source, copy)  # of a cache's link, what it leads to
         if found.architecture is not None and not (folder / OPEN_CLIP_CONFIG).exists():
             import open_clip
 

@@ -45,7 +45,8 @@ def load(
     name: one that `models()` lists ("small", "ViT-B-32:laion2b_s34b_b79k"), a repository of a hub
         ("hf-hub:org/name" or "org/name"), a folder (a run's, open_clip's or that of transformers), an original
         BLIP file, or with `weights` an architecture of open_clip. Folders and files never touch the network.
-    weights: the file with the weights of the architecture `name`.
+    weights: the file with the weights of the architecture `name`. It says nothing of pictures, which are then
+        normalised as open_clip does it for such a file, as OpenAI's CLIP; a folder or a tag says how.
     tokenizer: the folder of a tokenizer that does not lie beside the weights.
     device: chosen by itself where None; dtype: what the network computes in; None is bfloat16 where that is
         several times as fast (CUDA; a CPU with AMX or AVX512-BF16) and float32 elsewhere.

@@ -6,8 +6,8 @@
 """
 
 from multimodal.model import Model
-from multimodal.outputs import Caption, Classification, Hit, Rejected, Results
 from multimodal.preprocess import ImageError
+from multimodal.results import Caption, Classification, Hit, Rejected, Results
 from multimodal.tasks import Index
 from multimodal.zoo import load, models
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "multimodal"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
-    **dict.fromkeys(("outputs", "files", "config"), 0),
+    **dict.fromkeys(("results", "files", "config"), 0),
     **dict.fromkeys(("layers", "preprocess", "distributed"), 1),
     **dict.fromkeys(("encoders", "decoders", "losses", "generation", "datasets", "retrieval"), 2),
     "models": 3,

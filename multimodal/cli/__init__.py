@@ -13,9 +13,9 @@ from multimodal.cli.ask import ask, match
 from multimodal.cli.checkpoints import convert, download, models, verify
 from multimodal.cli.demo import demo
 from multimodal.cli.find import index, search
+from multimodal.cli.images import caption, classify, embed
 from multimodal.cli.make import shapes, train
 from multimodal.cli.measure import evaluate
-from multimodal.cli.pictures import caption, classify, embed
 from multimodal.training import TrainingError
 
 __all__ = ["main"]

@@ -10,13 +10,13 @@ from multimodal.cli import console
 from multimodal.cli.options import AsJson, Device, ModelName, given, open_model
 from multimodal.preprocess import printable
 
-Picture = Annotated[
+Images = Annotated[
     str, typer.Argument(metavar="IMAGE", show_default=False, help="A picture, a folder with them, or a glob.")
 ]
 
 
 def ask(
-    image: Picture,
+    image: Images,
     question: Annotated[str, typer.Argument(metavar="QUESTION", show_default=False, help="In words.")],
     model: ModelName = None,
     device: Device = None,
@@ -33,12 +33,12 @@ def ask(
     pictures = given([image])
     results = open_model(model, device).answer(pictures.sources._replace(single=False), question)
     code = pictures.code(results.rejected, len(results))
-    console.show_results(results, as_json, table((each.picture.name, each.text) for each in results))
+    console.show_results(results, as_json, table((each.item.name, each.text) for each in results))
     return code
 
 
 def match(
-    image: Picture,
+    image: Images,
     text: Annotated[str, typer.Argument(metavar="TEXT", show_default=False, help="What it may show.")],
     model: ModelName = None,
     device: Device = None,
@@ -55,9 +55,7 @@ def match(
     pictures = given([image])
     results = open_model(model, device).match(pictures.sources._replace(single=False), text)
     code = pictures.code(results.rejected, len(results))
-    console.show_results(
-        results, as_json, table((each.picture.name, f"{each.score:.1%}") for each in results)
-    )
+    console.show_results(results, as_json, table((each.item.name, f"{each.score:.1%}") for each in results))
     return code
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from multimodal.outputs import Rejected, Results
 from multimodal.preprocess import printable
+from multimodal.results import Rejected, Results
 
 
 def say(text: str = "") -> None:

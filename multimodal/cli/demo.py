@@ -15,14 +15,14 @@ from rich.table import Table
 from rich.text import Text
 
 from multimodal.cli import console
+from multimodal.cli.images import read_labels
 from multimodal.cli.make import shown_figure
 from multimodal.cli.options import AsJson, Device, ModelName, open_model
 from multimodal.cli.page import Demo, Photo, Search, page
-from multimodal.cli.pictures import read_labels
 from multimodal.files import write_text
 from multimodal.model import Model
-from multimodal.outputs import Hit, Rejected, Results
 from multimodal.preprocess import Sources, printable, resolve
+from multimodal.results import Hit, Rejected, Results
 
 # The photographs in the scikit-image wheel, all of them without drawings, textures of cells and scans, and
 # which of `LABELS` is right.
@@ -185,7 +185,7 @@ def look(
 def best(scores: torch.Tensor, photos: list[Photo]) -> list[Hit]:
     """scores: [photos]"""
     order = scores.argsort(descending=True, stable=True)[:KEPT].tolist()
-    return [Hit(photos[i].picture.name, float(scores[i]), photos[i].picture) for i in order]
+    return [Hit(photos[i].item.name, float(scores[i]), photos[i].item) for i in order]
 
 
 def facts(model: Model) -> dict[str, str]:
@@ -246,7 +246,7 @@ def show_demo(found: Demo) -> None:
         console.say(str(photo.classification) + (f": {photo.caption}" if photo.caption else ""))
     for search in found.searches:
         console.say(
-            f"“{search.query}”: {', '.join(f'{hit.picture.name} {hit.score:.3f}' for hit in search.hits)}"
+            f"“{search.query}”: {', '.join(f'{hit.item.name} {hit.score:.3f}' for hit in search.hits)}"
         )
 
 
@@ -259,13 +259,13 @@ def photo_table(photos: Sequence[Photo]) -> Table:
         bar = Bar(1, 0, found.score, width=10, color="cyan")
         choice.add_row(bar, f"{found.score:4.0%}", Text(printable(found.label), style="bold"))
         answer = Group(choice, printable(photo.caption)) if photo.caption else choice
-        table.add_row(printable(Path(found.picture.name).name), answer)
+        table.add_row(printable(Path(found.item.name).name), answer)
     return table
 
 
 def search_table(searches: Sequence[Search]) -> Table:
     table = Table("search", "finds", box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
     for search in searches:
-        hits = ", ".join(f"{Path(hit.picture.name).name} {hit.score:.2f}" for hit in search.hits[:3])
+        hits = ", ".join(f"{Path(hit.item.name).name} {hit.score:.2f}" for hit in search.hits[:3])
         table.add_row(printable(search.query), printable(hits))
     return table

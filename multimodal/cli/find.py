@@ -9,8 +9,8 @@ from rich.table import Table
 
 from multimodal.cli import console
 from multimodal.cli.options import AsJson, Device, ModelName, open_model
-from multimodal.outputs import Hit
 from multimodal.preprocess import printable
+from multimodal.results import Hit
 from multimodal.tasks import Index
 
 

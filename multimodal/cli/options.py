@@ -8,8 +8,8 @@ import typer
 
 from multimodal.cli import console
 from multimodal.model import Model
-from multimodal.outputs import Rejected
 from multimodal.preprocess import Sources, resolve
+from multimodal.results import Rejected
 from multimodal.zoo import choose_device, load
 
 Pictures = Annotated[

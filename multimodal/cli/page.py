@@ -4,7 +4,7 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from multimodal.outputs import Classification, Hit, Picture
+from multimodal.results import Classification, Hit, Item
 
 STYLE = """
 :root { color-scheme: light dark; --back: #f6f6f3; --card: #fff; --ink: #1c1d21; --soft: #686b73;
@@ -62,8 +62,8 @@ class Photo:
     caption: str | None  # None: this model writes none
 
     @property
-    def picture(self) -> Picture:
-        return self.classification.picture
+    def item(self) -> Item:
+        return self.classification.item
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ multimodal search photos.db "a dog on a beach"</pre>
 
 def search_card(search: Search) -> str:
     hits = "".join(
-        f"<figure>{short(hit.picture).thumbnail(220)}<figcaption>{hit.score:.3f}</figcaption></figure>"
+        f"<figure>{short(hit.item).thumbnail(220)}<figcaption>{hit.score:.3f}</figcaption></figure>"
         for hit in search.hits
     )
     return f'<section class="card search"><h3>“{text(search.query)}”</h3><div class="hits">{hits}</div></section>'
@@ -153,14 +153,14 @@ def photo_card(photo: Photo) -> str:
             [' class="best"', "", "", ""], photo.classification.scores.items(), strict=False
         )
     )
-    picture = short(photo.picture)
+    picture = short(photo.item)
     return (
         f'<article class="card photo">{picture.thumbnail(540)}<div>{caption}<div class="scores">{rows}</div>'
         f'<p class="name">{text(picture.name)}</p></div></article>'
     )
 
 
-def short(picture: Picture) -> Picture:
+def short(item: Item) -> Item:
     """Without the folders before its name, which are nobody's business on a page that is passed on."""
     return replace(picture, name=picture.name.replace("\\", "/").rpartition("/")[2])
 

@@ -13,8 +13,8 @@ from multimodal.datasets.sample import (
     label_captions,
     storable,
 )
-from multimodal.outputs import Rejected
 from multimodal.preprocess import printable
+from multimodal.results import Rejected
 
 TEMPLATES = ("a photo of a {}",)
 

@@ -20,8 +20,8 @@ from multimodal.datasets.opening import open_source
 from multimodal.datasets.order import EpochOrder, interleave, joined, rows_per_source
 from multimodal.datasets.part import DataConfig, Part, Row
 from multimodal.datasets.sample import Source
-from multimodal.outputs import Rejected
 from multimodal.preprocess import Tokenizer
+from multimodal.results import Rejected
 
 
 class Batch(NamedTuple):

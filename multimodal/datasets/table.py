@@ -15,8 +15,8 @@ from multimodal.datasets.sample import (
     make_entry,
     parse_record,
 )
-from multimodal.outputs import Rejected
 from multimodal.preprocess import printable
+from multimodal.results import Rejected
 
 TABLE_SUFFIXES = (".csv", ".jsonl")
 IMAGE_COLUMNS = ("image", "path", "filename")

@@ -23,8 +23,8 @@ from multimodal.datasets.sample import (
     make_entry,
     parse_record,
 )
-from multimodal.outputs import Rejected
 from multimodal.preprocess import clean_caption, printable
+from multimodal.results import Rejected
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 BLOCK = 512

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from multimodal.layers import Block, KVCache, activation_named, causal_mask, initialise
-from multimodal.outputs import Encoded
+from multimodal.layers.features import Encoded
 
 
 @dataclass(frozen=True)

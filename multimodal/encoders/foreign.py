@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from multimodal.encoders.encoder import Encoder
-from multimodal.outputs import Encoded
+from multimodal.layers.features import Encoded
 
 
 @dataclass(frozen=True)

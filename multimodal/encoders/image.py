@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from multimodal.encoders.encoder import Encoder
 from multimodal.layers import Block, ConvStem, CrossAttention, activation_named
-from multimodal.outputs import Encoded
+from multimodal.layers.features import Encoded
 
 POOLINGS = ("token", "avg", "map", "queries")
 

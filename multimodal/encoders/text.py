@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from multimodal.encoders.encoder import Encoder
 from multimodal.layers import Block, causal_mask, initialise, lengths_until, padding_mask_from
-from multimodal.outputs import Encoded
+from multimodal.layers.features import Encoded
 
 POOLINGS = ("eos", "cls", "mean", "last", "appended")
 

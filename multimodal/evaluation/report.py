@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from multimodal.evaluation.classification import ZeroShot, per_class_accuracy, reliability
-from multimodal.outputs import Rejected
+from multimodal.results import Rejected
 
 HEAD = ("dataset", "measure", "value", "n")
 

@@ -18,7 +18,7 @@ from multimodal.evaluation.captioning import bleu4, cider, distinct_captions
 from multimodal.evaluation.classification import ZeroShot, expected_calibration_error, top_k_accuracy
 from multimodal.evaluation.report import Measure, Report
 from multimodal.evaluation.retrieval import image_text_recall
-from multimodal.outputs import Rejected
+from multimodal.results import Rejected
 
 TASKS = ("classify", "search", "caption")
 CHUNK = 192  # images handed to the model at a time; from 200 on the tasks show a bar of their own

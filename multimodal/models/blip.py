@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from multimodal.decoders import TextDecoder, TextDecoderConfig
 from multimodal.encoders import ImageConfig, TextEncoder, TextEncoderConfig, build_encoder
+from multimodal.layers.features import Encoded
 from multimodal.models.dual_encoder import DualEncoder, DualEncoderConfig
 from multimodal.models.writer import Writer
-from multimodal.outputs import Encoded
 
 MAX_NEW_TOKENS = (
     20  # what transformers writes unless asked: its decoders have 512 places, its captions 10 words

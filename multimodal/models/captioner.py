@@ -10,9 +10,9 @@ from torch import Tensor
 
 from multimodal.decoders import TextDecoder, TextDecoderConfig
 from multimodal.encoders import TextEncoder
+from multimodal.layers.features import Encoded
 from multimodal.models.dual_encoder import DualEncoder, DualEncoderConfig, DualEncoding
 from multimodal.models.writer import Writer
-from multimodal.outputs import Encoded
 
 
 @dataclass(frozen=True)

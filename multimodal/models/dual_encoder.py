@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from multimodal.encoders import ImageConfig, TextConfig, build_encoder
-from multimodal.outputs import Encoded
+from multimodal.layers.features import Encoded
 
 MAX_LOGIT_SCALE = math.log(100)  # training goes no higher
 

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from multimodal.decoders import TextDecoder
 from multimodal.layers import KVCache
-from multimodal.outputs import Encoded
+from multimodal.layers.features import Encoded
 
 
 class Writer(nn.Module):

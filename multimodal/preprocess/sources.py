@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from multimodal.outputs import Rejected
 from multimodal.preprocess.images import SUFFIXES, ImageError, ImageNotFoundError, open_image
+from multimodal.results import Rejected
 
 THREADS = 8  # at most
 AHEAD = 4  # pictures per thread that may wait decoded

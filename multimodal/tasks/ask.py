@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from multimodal.models import Answerer, Matcher
-from multimodal.outputs import Answer, Match, Picture, Results
 from multimodal.preprocess import Sources, resolve
+from multimodal.results import Answer, Item, Match, Results
 from multimodal.tasks.batches import image_batches, pictures, warn_rejected
 from multimodal.tasks.protocol import TaskModel, require
 from multimodal.tasks.write import Writing
@@ -22,7 +22,7 @@ def match(
     network = model.network
     assert isinstance(network, Matcher)
 
-    def matched(batch: Tensor, asked: list[str], shown: list[Picture]) -> list[Match]:
+    def matched(batch: Tensor, asked: list[str], shown: list[Item]) -> list[Match]:
         tokens = model.tokenizer(asked).to(model.device)
         logits = network.match(network.encode_memory(batch), tokens).float()  # [B, 2]
         scores = logits.softmax(-1)[:, 1].tolist()
@@ -47,7 +47,7 @@ def answer(
     assert isinstance(network, Answerer)
     writing = Writing(model, network, num_beams, max_new_tokens, None)
 
-    def answered(batch: Tensor, asked: list[str], shown: list[Picture]) -> list[Answer]:
+    def answered(batch: Tensor, asked: list[str], shown: list[Item]) -> list[Answer]:
         tokens = model.tokenizer(asked).to(model.device)
         written = writing(network.encode_question(batch, tokens))
         return [
@@ -64,7 +64,7 @@ def _paired(
     texts: str | Sequence[str],
     batch_size: int | None,
     doing: str,
-    work: Callable[[Tensor, list[str], list[Picture]], list[Any]],
+    work: Callable[[Tensor, list[str], list[Item]], list[Any]],
 ) -> Any:
     """`work` on each picture with its text: one text goes with every picture, one picture with every text,
     and otherwise there must be as many of the one as of the other."""

@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from multimodal.outputs import Picture, Rejected
 from multimodal.preprocess import Sources, decode_all, open_image
+from multimodal.results import Item, Rejected
 from multimodal.tasks.protocol import TaskModel
 
 BAR_FROM = 200  # images, from which on a progress bar is worth its line
@@ -59,9 +59,9 @@ def default_batch_size(device: torch.device) -> int:
     return 32 if device.type == "cpu" else 256
 
 
-def pictures(sources: Sources, places: Sequence[int]) -> list[Picture]:
+def pictures(sources: Sources, places: Sequence[int]) -> list[Item]:
     """The pictures at `places`, opened when they are looked at."""
-    return [Picture(sources.names[i], partial(open_image, sources.items[i])) for i in places]
+    return [Item(sources.names[i], partial(open_image, sources.items[i])) for i in places]
 
 
 def warn_rejected(rejected: Sequence[Rejected], total: int) -> None:

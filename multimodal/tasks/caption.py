@@ -5,8 +5,8 @@ from typing import Any
 import torch
 
 from multimodal.models import Captioner, ImageCaptioner
-from multimodal.outputs import Caption, Results
 from multimodal.preprocess import resolve
+from multimodal.results import Caption, Results
 from multimodal.tasks.batches import image_batches, pictures, warn_rejected
 from multimodal.tasks.protocol import TaskModel, require
 from multimodal.tasks.write import Writing

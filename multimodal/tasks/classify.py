@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from multimodal.outputs import Classification, Results
 from multimodal.preprocess import resolve
+from multimodal.results import Classification, Results
 from multimodal.tasks.batches import image_batches, pictures, warn_rejected
 from multimodal.tasks.embed import embed_texts, encode_images
 from multimodal.tasks.protocol import TaskModel, require

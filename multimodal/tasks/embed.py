@@ -13,8 +13,8 @@ from torch import Tensor
 
 from multimodal.encoders import TextEncoder
 from multimodal.encoders.prefixes import pool_by_prefix, shareable
-from multimodal.outputs import Embedded
 from multimodal.preprocess import Sources, resolve
+from multimodal.results import Embedded
 from multimodal.tasks.batches import image_batches, warn_rejected
 from multimodal.tasks.protocol import TaskModel
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from multimodal.outputs import Hit, Picture, Rejected, Results
 from multimodal.preprocess import Sources, open_image, resolve
+from multimodal.results import Hit, Item, Rejected, Results
 from multimodal.retrieval import Space, Store, nearest
 from multimodal.tasks.ask import match
 from multimodal.tasks.batches import warn_rejected
@@ -128,7 +128,7 @@ class Index:
         hits: list[Hit] = []
         for score, row in zip(scores[0].tolist(), rows[0].tolist(), strict=True):
             path = self.folder / paths[row]
-            hits.append(Hit(shown(path), score, Picture(shown(path), partial(open_image, path))))
+            hits.append(Hit(shown(path), score, Item(shown(path), partial(open_image, path))))
         if rerank:
             hits = self._rerank(query, hits[:rerank]) + hits[rerank:]
         return Results(hits[:k])
@@ -138,7 +138,7 @@ class Index:
         pictures = Sources([Path(hit.path) for hit in hits], [hit.path for hit in hits], False, False)
         matches = match(self.model, pictures, query)
         assert isinstance(matches, Results)
-        found = [Hit(each.picture.name, each.score, each.picture) for each in matches]
+        found = [Hit(each.item.name, each.score, each.item) for each in matches]
         return sorted(found, key=lambda hit: -hit.score)
 
     def _embed(self, query: Any) -> Tensor:

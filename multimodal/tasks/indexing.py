@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from multimodal.outputs import Rejected
 from multimodal.preprocess import MAX_BYTES, Sources, resolve
+from multimodal.results import Rejected
 from multimodal.retrieval import Entry, Store
 from multimodal.tasks.batches import BAR_FROM
 from multimodal.tasks.embed import embed_sources

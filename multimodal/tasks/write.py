@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from multimodal.generation import generate
+from multimodal.layers.features import Encoded
 from multimodal.models import Writer
-from multimodal.outputs import Encoded
 from multimodal.tasks.protocol import TaskModel
 
 

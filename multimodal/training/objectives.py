@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from multimodal.datasets import Batch
 from multimodal.layers import lengths_until, padding_mask_from
+from multimodal.layers.features import Encoded
 from multimodal.losses import captioning_loss, info_nce, sigmoid_loss
 from multimodal.models import Captioner, DualEncoder, Trainable
-from multimodal.outputs import Encoded
 from multimodal.training.config import ObjectiveConfig
 
 LENGTH_GROUPS = 4  # rows of similar length go through the text modules together

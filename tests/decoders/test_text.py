@@ -7,7 +7,7 @@ from torch import nn
 from multimodal.decoders import TextDecoder, TextDecoderConfig
 from multimodal.encoders import TextEncoder, TextEncoderConfig
 from multimodal.layers.block import CrossAttention
-from multimodal.outputs import Encoded
+from multimodal.layers.features import Encoded
 
 VOCABULARY, CONTEXT, WIDTH, MEMORY_WIDTH = 50, 12, 32, 24
 

@@ -3,7 +3,7 @@
 import json
 
 from multimodal.evaluation import Measure, Report
-from multimodal.outputs import Rejected
+from multimodal.results import Rejected
 
 REPORT = Report(
     (

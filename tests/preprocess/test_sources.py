@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 
-from multimodal.outputs import Rejected
 from multimodal.preprocess import (
     ImageError,
     ImageTransform,
@@ -17,6 +16,7 @@ from multimodal.preprocess import (
     resolve,
 )
 from multimodal.preprocess.sources import AHEAD, THREADS
+from multimodal.results import Rejected
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from multimodal.decoders import TextDecoderConfig
 from multimodal.encoders import ImageEncoderConfig, TextEncoderConfig
 from multimodal.model import Model
 from multimodal.models import AnswererConfig, MatcherConfig, build
-from multimodal.outputs import Answer, Match, Results
 from multimodal.preprocess import BPETokenizer, ImageError, ImageTransform, open_image
+from multimodal.results import Answer, Match, Results
 
 TEXTS = ["a photo of a cat.", "two red squares on green grass", "the quick brown fox", "no", "a", "fox?"]
 
@@ -85,7 +85,7 @@ def test_matches_are_those_of_a_loop(matcher, photos, batch_size):
     expected = [matched_by_hand(matcher, path, text) for path, text in zip(paths(photos), TEXTS, strict=True)]
     assert [match.score for match in found] == pytest.approx(expected, abs=1e-5)
     assert [match.text for match in found] == TEXTS
-    assert [match.picture.name for match in found] == [str(path) for path in paths(photos)]
+    assert [match.item.name for match in found] == [str(path) for path in paths(photos)]
     assert max(expected) - min(expected) > 0.05
 
 
@@ -99,7 +99,7 @@ def test_how_pictures_and_texts_go_together(matcher, photos):
     many_texts = matcher.match(first, TEXTS, batch_size=2)
     expected = [matched_by_hand(matcher, first, text) for text in TEXTS]
     assert [match.score for match in many_texts] == pytest.approx(expected, abs=1e-5)
-    assert {match.picture.name for match in many_texts} == {str(first)}
+    assert {match.item.name for match in many_texts} == {str(first)}
 
     many_pictures = matcher.match(photos, TEXTS[1])
     expected = [matched_by_hand(matcher, path, TEXTS[1]) for path in paths(photos)]
@@ -128,7 +128,7 @@ def test_answers_are_those_of_a_loop(answerer, photos, batch_size):
     found = answerer.answer(photos, TEXTS, batch_size=batch_size)
     for answer, path, question in zip(found, paths(photos), TEXTS, strict=True):
         text, score = answered_by_hand(answerer, path, question, 20)
-        assert (answer.text, answer.question, answer.picture.name) == (text, question, str(path))
+        assert (answer.text, answer.question, answer.item.name) == (text, question, str(path))
         assert answer.score == pytest.approx(score, abs=1e-4)
     assert len({answer.text for answer in found}) > 1
 
@@ -181,7 +181,7 @@ def test_broken_pictures(matcher, answerer, photos):
         with pytest.warns(UserWarning, match="1 of 6 images could not be used"):
             found = ask(photos, TEXTS, batch_size=2)
         assert [rejected.name for rejected in found.rejected] == [str(photos / "1.png")]
-        assert [result.picture.name for result in found] == [str(paths(photos)[i]) for i in kept]
+        assert [result.item.name for result in found] == [str(paths(photos)[i]) for i in kept]
         asked = [result.text if model is matcher else result.question for result in found]
         assert asked == [TEXTS[i] for i in kept]
         with pytest.raises(ImageError, match=r"1\.png"):

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from multimodal.outputs import Caption, Results
 from multimodal.preprocess import HFSettings, HFTokenizer, ImageError, open_image
+from multimodal.results import Caption, Results
 
 
 def greedy_by_hand(model, path, longest):
@@ -29,7 +29,7 @@ def test_as_by_hand(tiny_model, photos, longest):
         text, score = greedy_by_hand(tiny_model, path, longest or tiny_model.tokenizer.context_length - 1)
         assert result.text == text
         assert result.score == pytest.approx(score, abs=1e-4)
-        assert result.picture.name == str(path)
+        assert result.item.name == str(path)
     if longest is None:
         assert len({result.text for result in results}) > 1  # the captions depend on the pictures
 

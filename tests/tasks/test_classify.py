@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from multimodal.outputs import Classification, Results
+from multimodal.results import Classification, Results
 from multimodal.tasks import DEFAULT_TEMPLATES
 from multimodal.tasks.classify import CACHED, checked_templates
 
@@ -35,7 +35,7 @@ def test_as_by_hand(tiny_model, photos, templates):
         assert sum(result.scores.values()) == pytest.approx(1, abs=1e-6)
         assert list(result.scores.values()) == sorted(result.scores.values(), reverse=True)
         assert (result.label, result.score) == next(iter(result.scores.items()))
-        assert result.picture.name == str(path)
+        assert result.item.name == str(path)
         assert result.image.size == (40, 48)
         scores.add(round(result.score, 6))
     assert len(scores) == 6  # the pictures differ
@@ -174,4 +174,4 @@ def test_broken_pictures(tiny_model, photos):
         results = tiny_model.classify(photos, NAMES)
     assert len(results) == 5
     assert [item.name for item in results.rejected] == [str(photos / "1.png")]
-    assert not any(result.picture.name.endswith("1.png") for result in results)
+    assert not any(result.item.name.endswith("1.png") for result in results)

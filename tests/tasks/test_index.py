@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from multimodal.outputs import Hit, Results
 from multimodal.preprocess import ImageError
+from multimodal.results import Hit, Results
 from multimodal.tasks import Index, indexing
 
 

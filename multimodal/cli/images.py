@@ -11,8 +11,8 @@ from rich.table import Table
 from multimodal.cli import console
 from multimodal.cli.options import AsJson, Device, ModelName, Pictures, given, open_model
 from multimodal.files import atomic_write
-from multimodal.outputs import Caption, Classification
 from multimodal.preprocess import printable
+from multimodal.results import Caption, Classification
 from multimodal.tasks import embed_named_images
 
 
@@ -158,7 +158,7 @@ def classification_table(results: list[Classification]) -> Table:
     for result in results:
         for place, (name, score) in enumerate(result.scores.items()):
             table.add_row(
-                printable(result.picture.name) if place == 0 else "",
+                printable(result.item.name) if place == 0 else "",
                 printable(name),
                 Bar(1, 0, score, color="cyan" if place == 0 else "bright_black"),
                 f"{score:.1%}",
@@ -172,5 +172,5 @@ def caption_table(results: list[Caption]) -> Table:
     table = Table.grid("", "", padding=(0, 2, 0, 0))
     table.columns[0].overflow, table.columns[0].style = "fold", "cyan"
     for result in results:
-        table.add_row(printable(result.picture.name), printable(result.text))
+        table.add_row(printable(result.item.name), printable(result.text))
     return table

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from PIL import Image
 
-from multimodal.outputs import Caption, Classification, Hit, Picture, Rejected, Results
+from multimodal.results import Caption, Classification, Hit, Item, Rejected, Results
 
 
 def red(side=300):
@@ -18,7 +18,7 @@ def missing():
     raise FileNotFoundError("gone")
 
 
-PICTURE = Picture("<b>cat</b>.jpg", red)
+PICTURE = Item("<b>cat</b>.jpg", red)
 CLASSIFICATION = Classification("cat & dog", 0.75, {"cat & dog": 0.75, "fish": 0.2, "<i>": 0.05}, PICTURE)
 CAPTION = Caption("a cat > a dog", -1.25, PICTURE)
 HIT = Hit("photos/<b>.jpg", 0.5, PICTURE)
@@ -35,7 +35,7 @@ def test_html_is_escaped_and_carries_the_picture(result):
 
 @pytest.mark.parametrize("result", [CLASSIFICATION, CAPTION, HIT])
 def test_a_picture_that_is_gone_leaves_the_result(result):
-    result = type(result)(**{**vars(result), "picture": Picture("gone.jpg", missing)})
+    result = type(result)(**{**vars(result), "item": Item("gone.jpg", missing)})
     page = result._repr_html_()
     assert "<img" not in page
     assert "gone.jpg" in page
@@ -106,7 +106,7 @@ def test_results_are_a_list():
 
 
 def test_results_travel():
-    hit = Hit("a.jpg", math.pi, Picture("a.jpg", partial(Image.new, "RGB", (2, 2))))
+    hit = Hit("a.jpg", math.pi, Item("a.jpg", partial(Image.new, "RGB", (2, 2))))
     again = pickle.loads(pickle.dumps(Results([hit], [Rejected("b", "c")])))
     assert again == [hit]
     assert again.rejected == [Rejected("b", "c")]

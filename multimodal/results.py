@@ -13,14 +13,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-class Encoded(NamedTuple):
-    """What an encoder returns."""
-
-    features: Tensor  # [B, N, W]
-    pooled: Tensor  # [B, W], before the projection into the shared space
-    padding_mask: Tensor | None = None  # [B, N] bool, True = a real position
-
-
 class Embedded(NamedTuple):
     """Embeddings, and what they are of: row i belongs to `names[i]`."""
 
@@ -45,7 +37,7 @@ class Rejected:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Item:
     """An image by name, opened when it is looked at: results of a large folder stay small."""
 
     name: str
@@ -64,19 +56,19 @@ class Picture:
         return f'<img src="data:image/jpeg;base64,{data}" alt="{html.escape(self.name, quote=True)}">'
 
 
-class _Pictured:
+class _HasItem:
     """The `.image` of a result that has a `picture`."""
 
-    picture: Picture
+    item: Item
 
     @property
     def image(self) -> "Image.Image":
         """The RGB picture, read anew from where it lies."""
-        return self.picture.open()
+        return self.item.open()
 
 
 @dataclass(frozen=True)
-class Classification(_Pictured):
+class Classification(_HasItem):
     """The class of one image.
 
     `scores` maps each class to its probability, best first, and sums to 1; with `top_k` only the best k are
@@ -86,15 +78,15 @@ class Classification(_Pictured):
     label: str
     score: float
     scores: dict[str, float] = field(repr=False)
-    picture: Picture
+    item: Item
 
     def __str__(self) -> str:
         rest = ", ".join(f"{name} {score:.1%}" for name, score in list(self.scores.items())[1:3])
-        return f"{self.picture.name}: {self.label} {self.score:.1%}" + (f" ({rest})" if rest else "")
+        return f"{self.item.name}: {self.label} {self.score:.1%}" + (f" ({rest})" if rest else "")
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "image": self.picture.name,
+            "image": self.item.name,
             "label": self.label,
             "score": self.score,
             "scores": dict(self.scores),
@@ -102,39 +94,39 @@ class Classification(_Pictured):
 
     def _repr_html_(self) -> str:
         bars = "".join(_bar(name, score) for name, score in list(self.scores.items())[:5])
-        return _card(self.picture.thumbnail(), bars + _small(self.picture.name))
+        return _card(self.item.thumbnail(), bars + _small(self.item.name))
 
 
 @dataclass(frozen=True)
-class Caption(_Pictured):
+class Caption(_HasItem):
     """A sentence about one image. `score` is its mean log-probability per token (natural log)."""
 
     text: str
     score: float
-    picture: Picture
+    item: Item
 
     def __str__(self) -> str:
-        return f"{self.picture.name}: {self.text}"
+        return f"{self.item.name}: {self.text}"
 
     def to_dict(self) -> dict[str, Any]:
-        return {"image": self.picture.name, "text": self.text, "score": self.score}
+        return {"image": self.item.name, "text": self.text, "score": self.score}
 
     def _repr_html_(self) -> str:
         return _card(
-            self.picture.thumbnail(),
+            self.item.thumbnail(),
             f"<div>{html.escape(self.text)}</div>"
             + _small(f"{self.score:.2f} log-probability per token")
-            + _small(self.picture.name),
+            + _small(self.item.name),
         )
 
 
 @dataclass(frozen=True)
-class Hit(_Pictured):
+class Hit(_HasItem):
     """One found image: its path and its cosine similarity to what was asked."""
 
     path: str
     score: float
-    picture: Picture
+    item: Item
 
     def __str__(self) -> str:
         return f"{self.score:.3f}  {self.path}"
@@ -143,45 +135,45 @@ class Hit(_Pictured):
         return {"path": self.path, "score": self.score}
 
     def _repr_html_(self) -> str:
-        return _card(self.picture.thumbnail(), f"<div>{self.score:.3f}</div>" + _small(self.path))
+        return _card(self.item.thumbnail(), f"<div>{self.score:.3f}</div>" + _small(self.path))
 
 
 @dataclass(frozen=True)
-class Match(_Pictured):
+class Match(_HasItem):
     """Whether a text says what one image shows. `score` is the probability that it does."""
 
     text: str
     score: float
-    picture: Picture
+    item: Item
 
     def __str__(self) -> str:
-        return f"{self.picture.name}: {self.score:.1%} {self.text}"
+        return f"{self.item.name}: {self.score:.1%} {self.text}"
 
     def to_dict(self) -> dict[str, Any]:
-        return {"image": self.picture.name, "text": self.text, "score": self.score}
+        return {"image": self.item.name, "text": self.text, "score": self.score}
 
     def _repr_html_(self) -> str:
-        return _card(self.picture.thumbnail(), _bar(self.text, self.score) + _small(self.picture.name))
+        return _card(self.item.thumbnail(), _bar(self.text, self.score) + _small(self.item.name))
 
 
 @dataclass(frozen=True)
-class Answer(_Pictured):
+class Answer(_HasItem):
     """The answer to a question about one image. `score` is its mean log-probability per token (natural log)."""
 
     question: str
     text: str
     score: float
-    picture: Picture
+    item: Item
 
     def __str__(self) -> str:
-        return f"{self.picture.name}: {self.question} {self.text}"
+        return f"{self.item.name}: {self.question} {self.text}"
 
     def to_dict(self) -> dict[str, Any]:
-        return {"image": self.picture.name, "question": self.question, "text": self.text, "score": self.score}
+        return {"image": self.item.name, "question": self.question, "text": self.text, "score": self.score}
 
     def _repr_html_(self) -> str:
-        body = _small(self.question) + f"<div>{html.escape(self.text)}</div>" + _small(self.picture.name)
-        return _card(self.picture.thumbnail(), body)
+        body = _small(self.question) + f"<div>{html.escape(self.text)}</div>" + _small(self.item.name)
+        return _card(self.item.thumbnail(), body)
 
 
 Result = TypeVar("Result", bound=Classification | Caption | Hit | Match | Answer)

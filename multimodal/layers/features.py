@@ -1,0 +1,16 @@
+"""What an encoder returns."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Encoded(NamedTuple):
+    """The output of an encoder, before any projection into a shared space.
+
+    B = batch, N = positions, W = width of the encoder
+    """
+
+    features: Tensor | None  # [B, N, W]; None if the encoder only has a pooled vector
+    pooled: Tensor  # [B, W]
+    mask: Tensor | None = None  # [B, N] bool, True = attend; None: attend to every position

@@ -1,0 +1,70 @@
+"""The contract of everything that turns raw input of one modality into tensors, and the registry of its kinds."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from multimodal.config import Registry
+from multimodal.files import atomic_write
+
+
+class Preprocessor(Protocol):
+    """Raw input of one modality to tensors: `ImageTransform`, `Tokenizer`, or one registered from outside.
+
+    modality: "image", "text", or any other name; it keys the encoders of a network and the fields of a batch.
+    suffixes: the file name suffixes that belong to the modality, lower case with the dot; () for text.
+    """
+
+    modality: str
+    suffixes: tuple[str, ...]
+
+    def read(self, source: Any) -> Tensor:
+        """One item, from anything a user may pass: a path, bytes, an array, a string. Raises InputError."""
+
+    def collate(self, items: list[Tensor]) -> Tensor:
+        """A batch [B, ...] of items from `read`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The table from which `load_preprocessor` builds an equal one; its `kind` is the registered name."""
+
+    def files(self) -> Mapping[str, bytes]:
+        """The files that belong beside the table, by name; empty if the table says everything."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for preprocessors that give equal tensors, see `fingerprint_of`."""
+
+
+# A builder takes the config and the folder that holds the files of the preprocessor.
+PREPROCESSORS: Registry[Preprocessor] = Registry("preprocessor")
+
+
+class InputError(ValueError):
+    """An input that cannot be used; the message is the reason in a few words."""
+
+
+def fingerprint_of(table: Mapping[str, Any]) -> str:
+    """The sha256 of a table, independent of the order of its keys."""
+    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
+
+
+def save_preprocessor(preprocessor: Preprocessor, folder: str | Path) -> None:
+    """Write the files of a preprocessor; its `to_dict()` belongs into the folder's config.json."""
+    for name, data in preprocessor.files().items():
+        with atomic_write(Path(folder) / name) as file:
+            file.write(data)
+
+
+def load_preprocessor(table: dict[str, Any], folder: str | Path, where: str = "inputs") -> Preprocessor:
+    """The preprocessor that `table`, a `to_dict()`, describes.
+
+    Raises ValueError if the files in `folder` give another one than the table says.
+    """
+    preprocessor = PREPROCESSORS.build(PREPROCESSORS.from_dict(table, where), Path(folder))
+    if preprocessor.to_dict() != table:
+        raise ValueError(f"{where}: expected {table}, got {preprocessor.to_dict()}")
+    return preprocessor

@@ -1,4 +1,4 @@
-"""Towers that our modules cannot express: open_clip's own, behind the contract of an encoder.
+"""open_clip's own towers, for architectures that our modules cannot express.
 
 B = batch, S = image side in pixels, L = tokens, D = width of the shared space
 """
@@ -8,15 +8,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from multimodal.encoders.encoder import Encoder
-from multimodal.layers.features import Encoded
+from multimodal.encoders.encoder import ENCODERS, Encoder
+from multimodal.layers import Encoded
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OpenClipImageConfig:
-    """An image tower of open_clip, its projection included."""
+    """An image tower of open_clip, including its projection."""
 
-    vision_cfg: dict[str, Any]  # as its model configs have it
+    vision_cfg: dict[str, Any]  # the part of open_clip's model config
     embed_dim: int
     quick_gelu: bool = False
 
@@ -25,10 +25,14 @@ class OpenClipImageConfig:
         size = self.vision_cfg.get("image_size", 224)
         return size if isinstance(size, int) else size[0]
 
+    @property
+    def activation(self) -> str:
+        return "quick_gelu" if self.quick_gelu else "as built"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class OpenClipTextConfig:
-    """A text tower of open_clip, its projection included."""
+    """A text tower of open_clip, including its projection."""
 
     text_cfg: dict[str, Any]
     embed_dim: int
@@ -36,12 +40,18 @@ class OpenClipTextConfig:
     context_length: int
     eos_id: int
     quick_gelu: bool = False
-    # Of a tower from transformers: its config, so that nothing is asked of a hub
+    # The transformers config of a tower from transformers, so that no hub is asked
     hf_config: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def activation(self) -> str:
+        return "quick_gelu" if self.quick_gelu else "as built"
 
 
 class OpenClipImageEncoder(Encoder):
-    """images [B, 3, S, S] -> Encoded(features [B, 1, D], pooled [B, D])"""
+    """images [B, 3, S, S] -> Encoded(None, pooled [B, D])"""
+
+    modality = "image"
 
     def __init__(self, config: OpenClipImageConfig) -> None:
         super().__init__()
@@ -49,17 +59,18 @@ class OpenClipImageEncoder(Encoder):
 
         self.config = config
         self.width = config.embed_dim
-        # Nothing is downloaded; a tower of tokens and embedding gives the embedding.
+        # Nothing is downloaded, and the output is the embedding alone.
         given = config.vision_cfg | {"timm_model_pretrained": False, "output_tokens": False}
         self.tower = _build_vision_tower(config.embed_dim, CLIPVisionCfg(**given), config.quick_gelu)
 
-    def forward(self, images: Tensor, padding_mask: Tensor | None = None) -> Encoded:
-        pooled = self.tower(images)  # [B, D]
-        return Encoded(pooled[:, None], pooled)
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> Encoded:
+        return Encoded(None, self.tower(images))
 
 
 class OpenClipTextEncoder(Encoder):
-    """tokens [B, L] -> Encoded(features [B, 1, D], pooled [B, D]); L is always the context_length."""
+    """tokens [B, L] -> Encoded(None, pooled [B, D]); L is always the context_length."""
+
+    modality = "text"
 
     def __init__(self, config: OpenClipTextConfig) -> None:
         super().__init__()
@@ -73,9 +84,8 @@ class OpenClipTextEncoder(Encoder):
         else:
             self.tower = _build_text_tower(config.embed_dim, CLIPTextCfg(**given), config.quick_gelu)
 
-    def forward(self, tokens: Tensor, padding_mask: Tensor | None = None) -> Encoded:
-        pooled = self.tower(tokens)  # [B, D]
-        return Encoded(pooled[:, None], pooled)
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Encoded:
+        return Encoded(None, self.tower(tokens))
 
 
 def _from_transformers(config: OpenClipTextConfig) -> nn.Module:
@@ -83,7 +93,7 @@ def _from_transformers(config: OpenClipTextConfig) -> nn.Module:
         from transformers import AutoConfig
     except ImportError as error:
         raise ImportError(
-            "this model's text tower is one of transformers: expected it to be installed (pip install transformers)"
+            "this model's text tower requires transformers: pip install transformers"
         ) from error
     from open_clip.hf_model import HFTextEncoder
 
@@ -97,9 +107,13 @@ def _from_transformers(config: OpenClipTextConfig) -> nn.Module:
         pooler_type=pooler,
         pretrained=False,
     )
-    # Given a config instead of a name, it keeps parts that its checkpoints do not have.
+    # Built from a config instead of a name, it keeps parts that its checkpoints do not have.
     if getattr(tower.config, "is_encoder_decoder", False):
         tower.transformer = tower.transformer.encoder
     elif pooler != "cls_pooler" and getattr(tower.transformer, "pooler", None) is not None:
         tower.transformer.pooler = None
     return tower
+
+
+ENCODERS.register("open_clip_image", OpenClipImageConfig, OpenClipImageEncoder)
+ENCODERS.register("open_clip_text", OpenClipTextConfig, OpenClipTextEncoder)

@@ -23,7 +23,7 @@ def model(make_model):
 def seen(model):
     """Grows by the number of images of each pass through the image tower."""
     counts = []
-    model.network.dual.image_encoder.register_forward_hook(lambda _, args, __: counts.append(len(args[0])))
+    model.network.encoders["image"].register_forward_hook(lambda _, args, __: counts.append(len(args[0])))
     return counts
 
 
@@ -279,7 +279,7 @@ def test_an_interrupted_run_keeps_what_it_has(model, photos, tmp_path, monkeypat
         if len(seen) == 2:  # the third batch never ends
             raise KeyboardInterrupt
 
-    handle = model.network.dual.image_encoder.register_forward_pre_hook(stop)
+    handle = model.network.encoders["image"].register_forward_pre_hook(stop)
     with pytest.raises(KeyboardInterrupt):
         model.index(photos, path=tmp_path / "photos.db")
     handle.remove()

@@ -1,4 +1,4 @@
-"""Matching, answering and ranking again beside plain loops, one picture and one text at a time."""
+"""Matching, answering and reranking against plain loops over one image and one text at a time."""
 
 import json
 from dataclasses import replace
@@ -8,8 +8,9 @@ import torch
 
 from multimodal.decoders import TextDecoderConfig
 from multimodal.encoders import ImageEncoderConfig, TextEncoderConfig
+from multimodal.generation import Beam, Greedy
 from multimodal.model import Model
-from multimodal.models import AnswererConfig, MatcherConfig, build
+from multimodal.models import BlipAnswererConfig, BlipMatcherConfig, build_model
 from multimodal.preprocess import BPETokenizer, ImageError, ImageTransform, open_image
 from multimodal.results import Answer, Match, Results
 
@@ -18,29 +19,23 @@ TEXTS = ["a photo of a cat.", "two red squares on green grass", "the quick brown
 
 def make(kind, name="tiny"):
     tokenizer = BPETokenizer.train(TEXTS, vocab_size=300, context_length=48)
-    image = ImageEncoderConfig(32, patch_size=16, width=32, layers=2, heads=2)
-    text = TextEncoderConfig(
-        tokenizer.vocab_size,
-        tokenizer.context_length,
-        width=32,
-        layers=2,
-        heads=2,
-        causal=False,
-        pooling="cls",
-        eos_id=tokenizer.eos_id,
-        norm="post",
-        memory_width=32,
-    )
-    decoder = TextDecoderConfig(tokenizer.vocab_size, 48, width=32, layers=2, heads=2, norm="post")
+    size = {"width": 32, "layers": 2, "heads": 2}
+    tokens = {"vocab_size": tokenizer.vocab_size, "context_length": 48, "norm_order": "post"}
+    text = TextEncoderConfig(causal=False, pooling="cls", eos_id=tokenizer.eos_id, **tokens, **size)
+    encoders = {"image": ImageEncoderConfig(image_size=32, patch_size=16, **size), "text": text}
+    decoder = TextDecoderConfig(head="bert", **tokens, **size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        config = MatcherConfig(image, text, 16) if kind == "matcher" else AnswererConfig(image, text, decoder)
-        network = build(config)
+        if kind == "matcher":
+            network = build_model(BlipMatcherConfig(encoders=encoders, embed_dim=16))
+        else:
+            defaults = {"max_new_tokens": 20}
+            network = build_model(BlipAnswererConfig(encoders=encoders, decoder=decoder, generation=defaults))
         for parameter in network.parameters():
             if parameter.ndim > 1:
                 torch.nn.init.normal_(parameter, std=0.3)
     transform = ImageTransform(32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-    return Model(network.requires_grad_(False), transform, tokenizer, name=name)
+    return Model(network.requires_grad_(False), {"image": transform, "text": tokenizer}, name=name)
 
 
 @pytest.fixture(scope="module")
@@ -56,17 +51,17 @@ def answerer():
 def matched_by_hand(model, path, text):
     tokens = model.tokenizer(text)
     tokens = tokens[:, : tokens[0].tolist().index(model.tokenizer.eos_id) + 1]
-    memory = model.network.encode_memory(model.transform(open_image(path))[None])
-    return float(model.network.match(memory, tokens)[0].softmax(0)[1])
+    image = model.transform(open_image(path))[None]
+    return float(model.network.match({"image": image, "text": tokens})[0].softmax(0)[1])
 
 
 def answered_by_hand(model, path, question, longest):
     network, tokenizer = model.network, model.tokenizer
     tokens, total = [tokenizer.bos_id], 0.0
     image = model.transform(open_image(path))[None]
-    memory = network.encode_question(image, tokenizer(question))
+    memory = network.memory({"image": image, "text": tokenizer(question)})
     while len(tokens) - 1 < longest:
-        value, token = network.decode(torch.tensor([tokens]), memory)[0, -1].log_softmax(-1).max(-1)
+        value, token = network.decoder(torch.tensor([tokens]), memory).logits[0, -1].log_softmax(-1).max(-1)
         tokens.append(int(token))
         total += float(value)
         if token == tokenizer.eos_id:
@@ -89,7 +84,7 @@ def test_matches_are_those_of_a_loop(matcher, photos, batch_size):
     assert max(expected) - min(expected) > 0.05
 
 
-def test_how_pictures_and_texts_go_together(matcher, photos):
+def test_images_and_texts_are_paired(matcher, photos):
     first = paths(photos)[0]
     one = matcher.match(first, TEXTS[0])
     assert isinstance(one, Match)
@@ -101,25 +96,25 @@ def test_how_pictures_and_texts_go_together(matcher, photos):
     assert [match.score for match in many_texts] == pytest.approx(expected, abs=1e-5)
     assert {match.item.name for match in many_texts} == {str(first)}
 
-    many_pictures = matcher.match(photos, TEXTS[1])
+    many_images = matcher.match(photos, TEXTS[1])
     expected = [matched_by_hand(matcher, path, TEXTS[1]) for path in paths(photos)]
-    assert [match.score for match in many_pictures] == pytest.approx(expected, abs=1e-5)
+    assert [match.score for match in many_images] == pytest.approx(expected, abs=1e-5)
 
     assert len(matcher.match([first], TEXTS[0])) == len(matcher.match(first, [TEXTS[0]])) == 1
     assert matcher.match([], TEXTS[0]) == []
 
 
-def test_what_does_not_go_together(matcher, answerer, photos):
+def test_unequal_numbers_are_refused(matcher, answerer, photos):
     for ask in (matcher.match, answerer.answer):
-        with pytest.raises(ValueError, match="expected one, or one for each of 6 pictures, got 2"):
+        with pytest.raises(ValueError, match="expected one, or one for each of 6 images, got 2"):
             ask(photos, TEXTS[:2])
-        with pytest.raises(ValueError, match="expected one, or one for each of 1 pictures, got 0"):
+        with pytest.raises(ValueError, match="expected one, or one for each of 1 images, got 0"):
             ask(paths(photos)[0], [])
         with pytest.raises(ValueError, match="texts: expected a str or a list of them, got int"):
             ask(photos, 3)
         with pytest.raises(ValueError, match="texts: expected strings, got int"):
             ask(paths(photos)[0], ["a", 3])
-        with pytest.raises(ValueError, match="batch_size must be a whole number"):
+        with pytest.raises(ValueError, match="batch_size: expected a whole number"):
             ask(photos, "a", batch_size=0)
 
 
@@ -134,21 +129,23 @@ def test_answers_are_those_of_a_loop(answerer, photos, batch_size):
 
 
 def test_how_long_answers_are(answerer, photos):
-    """20 tokens, as transformers has it, and as many as there is room for where the network says nothing."""
+    """The default of the network, and otherwise as many tokens as fit."""
     path = paths(photos)[0]
     for usual, asked, longest in ((20, None, 20), (20, 3, 3), (None, None, 47), (99, None, 47)):
-        answerer.network.max_new_tokens = usual
+        answerer.network.defaults = {} if usual is None else {"max_new_tokens": usual}
         expected, _ = answered_by_hand(answerer, path, "no", longest)
-        assert answerer.answer(path, "no", max_new_tokens=asked).text == expected
-    answerer.network.max_new_tokens = 20
+        assert answerer.answer(path, "no", Greedy(max_new_tokens=asked)).text == expected
+    answerer.network.defaults = {"max_new_tokens": 20}
     with pytest.raises(ValueError, match="max_new_tokens: expected at most 47, got 48"):
-        answerer.answer(path, "no", max_new_tokens=48)
+        answerer.answer(path, "no", Greedy(max_new_tokens=48))
 
 
 def test_beams_find_likelier_answers(answerer, photos):
-    greedy, beams = (answerer.answer(photos, "a fox?", num_beams=n) for n in (1, 4))
+    greedy, beams = (
+        answerer.answer(photos, "a fox?", strategy) for strategy in (Greedy(), Beam(num_beams=4))
+    )
     assert max(b.score - g.score for b, g in zip(beams, greedy, strict=True)) > 0
-    alone = [answerer.answer(path, "a fox?", 4).text for path in paths(photos)]
+    alone = [answerer.answer(path, "a fox?", Beam(num_beams=4)).text for path in paths(photos)]
     assert alone == [answer.text for answer in beams]
 
 
@@ -173,8 +170,8 @@ def test_results_show_themselves(matcher, answerer, photos):
     assert found._repr_html_().count("<img") == 6
 
 
-def test_broken_pictures(matcher, answerer, photos):
-    """Each text stays with its picture where one between them is left out."""
+def test_unreadable_images(matcher, answerer, photos):
+    """Each text stays with its image if one between them is skipped."""
     (photos / "1.png").write_bytes(b"")
     kept = [i for i in range(6) if i != 1]
     for model, ask in ((matcher, matcher.match), (answerer, answerer.answer)):
@@ -190,9 +187,9 @@ def test_broken_pictures(matcher, answerer, photos):
 
 def test_models_that_cannot(matcher, answerer, make_model, photos):
     towers = make_model(decoder=False, name="towers")
-    with pytest.raises(ValueError, match="expected a model that can match, got 'towers', which can classify"):
+    with pytest.raises(ValueError, match="expected one that can match, got 'towers', which can classify"):
         towers.match(photos, "a")
-    with pytest.raises(ValueError, match="expected a model that can answer, got 'tiny', which can classify"):
+    with pytest.raises(ValueError, match="expected one that can answer, got 'tiny', which can classify"):
         matcher.answer(photos, "a")
     for call, what in (
         (lambda: answerer.match(photos, "a"), "match"),
@@ -202,7 +199,7 @@ def test_models_that_cannot(matcher, answerer, make_model, photos):
         (lambda: answerer.embed_texts("a"), "search"),
         (lambda: answerer.index(photos, photos.parent / "photos.db"), "search"),
     ):
-        with pytest.raises(ValueError, match=f"model that can {what}, got 'tiny', which (can answer|has no)"):
+        with pytest.raises(ValueError, match=f"expected one that can {what}, got 'tiny', which can answer"):
             call()
     assert not (photos.parent / "photos.db").exists()
 
@@ -211,7 +208,7 @@ def test_a_matcher_classifies(matcher, photos):
     names = ["cat", "fox", "green grass"]
     found = matcher.classify(photos, names, templates=["a {}"])
     images, classes = matcher.embed_images(photos), matcher.embed_texts([f"a {name}" for name in names])
-    expected = (images @ classes.T * matcher.dual.scale).softmax(-1)
+    expected = (images @ classes.T * matcher.network.logit_scale.exp()).softmax(-1)
     for result, scores in zip(found, expected.tolist(), strict=True):
         assert [result.scores[name] for name in names] == pytest.approx(scores, abs=1e-5)
 
@@ -222,7 +219,7 @@ def index(matcher, photos, tmp_path):
         yield index
 
 
-def test_ranking_again(matcher, index, photos):
+def test_reranking(matcher, index, photos):
     """The nearest by cosine, ordered by how well they match, before the others."""
     nearest = index.search(TEXTS[0], k=6)
     cosines = {str(p): float(matcher.similarity(p, TEXTS[0])) for p in paths(photos)}
@@ -239,7 +236,7 @@ def test_ranking_again(matcher, index, photos):
     assert found[0].image.size == (40, 48)
 
 
-def test_ranking_again_without_a_vanished_picture(index, photos):
+def test_reranking_without_a_deleted_image(index, photos):
     gone = index.search("a", k=1)[0].path
     photos.joinpath(gone).unlink()
     with pytest.warns(UserWarning, match="1 of 4 images could not be used"):
@@ -248,24 +245,24 @@ def test_ranking_again_without_a_vanished_picture(index, photos):
     assert gone not in {hit.path for hit in found}
 
 
-def test_ranking_again_that_is_refused(index, make_model, photos, tmp_path):
+def test_reranking_mistakes(index, make_model, photos, tmp_path):
     for bad in (-1, 1.5, True, None):
         with pytest.raises(ValueError, match="rerank: expected a whole number of at least 0, got"):
             index.search("a", rerank=bad)
-    with pytest.raises(ValueError, match="rerank: expected a text to match pictures with, got PosixPath"):
+    with pytest.raises(ValueError, match="rerank: expected a text to match with, got PosixPath"):
         index.search(photos / "0.png", rerank=2)
     with (
         make_model(name="towers").index(photos, path=tmp_path / "other.db") as other,
-        pytest.raises(ValueError, match="expected a model that can match, got 'towers'"),
+        pytest.raises(ValueError, match="expected one that can match, got 'towers'"),
     ):
         other.search("a", rerank=2)
 
 
 def test_another_id_before_a_text_is_another_match(matcher, photos):
     config = replace(matcher.network.config, matching_id=7)
-    other = build(config).eval()
+    other = build_model(config).eval()
     other.load_state_dict(matcher.network.state_dict())
-    model = Model(other, matcher.transform, matcher.tokenizer)
+    model = Model(other, matcher.inputs)
     path = paths(photos)[0]
     assert abs(model.match(path, "fox?").score - matcher.match(path, "fox?").score) > 1e-3
     assert torch.equal(model.embed_texts("fox?"), matcher.embed_texts("fox?"))

@@ -96,7 +96,7 @@ def test_queries(index, model, photos):
 
 def test_queries_that_are_refused(index, photos):
     for k in (0, -1, 2.5, True):
-        with pytest.raises(ValueError, match="k must be a whole number of at least 1"):
+        with pytest.raises(ValueError, match="k: expected a whole number of at least 1"):
             index.search("a cat", k=k)
     for embedding in (torch.zeros(16), torch.ones(3), torch.full((16,), torch.nan), np.ones(17)):
         with pytest.raises(ValueError, match=r"expected a finite embedding \[16\] that is not zero"):
@@ -249,17 +249,17 @@ def test_paths_that_are_refused(model, photos, tmp_path):
         model.index(photos / "0.png", path=tmp_path / "x.db")
     with pytest.raises(ValueError, match="is not a file"):
         model.index(photos, path=photos)
-    with pytest.raises(FileNotFoundError, match="no index at"):
+    with pytest.raises(FileNotFoundError, match="expected an index, got .*, which does not exist"):
         Index.open(tmp_path / "x.db", model)
     assert not (tmp_path / "x.db").exists()
     content = (photos / "0.png").read_bytes()
-    with pytest.raises(ValueError, match="not an image index"):
+    with pytest.raises(ValueError, match="expected an index, got (another|a damaged)"):
         model.index(photos, path=photos / "0.png")
     assert (photos / "0.png").read_bytes() == content
     connection = sqlite3.connect(tmp_path / "theirs.db")
     connection.execute("CREATE TABLE songs (title)")
     connection.close()
-    with pytest.raises(ValueError, match="not an image index"):
+    with pytest.raises(ValueError, match="expected an index, got (another|a damaged)"):
         model.index(photos, path=tmp_path / "theirs.db")
 
 

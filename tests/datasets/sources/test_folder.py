@@ -1,7 +1,11 @@
 import pytest
 
-from multimodal.datasets import read_folder
-from multimodal.datasets.sample import IMAGE_SUFFIXES
+from multimodal.datasets import SOURCES, SourceOptions
+from multimodal.datasets.sources.record import IMAGE_SUFFIXES
+
+
+def read_folder(path, templates=None):
+    return SOURCES["folder"].read(path, SourceOptions(templates))
 
 
 @pytest.fixture
@@ -30,19 +34,19 @@ def tree(tmp_path, jpeg):
 def test_a_folder_worked_by_hand(tree):
     source = read_folder(tree)
     assert [tuple(sample) for sample in source] == [
-        ("cat/0.JPG", tree / "cat/0.JPG", ("a photo of a cat",), "cat"),
-        ("cat/1.jpg", tree / "cat/1.jpg", ("a photo of a cat",), "cat"),
-        ("cat/deep/er/2.png", tree / "cat/deep/er/2.png", ("a photo of a cat",), "cat"),
+        ("cat/0.JPG", {"image": tree / "cat/0.JPG"}, ("a photo of a cat",), "cat"),
+        ("cat/1.jpg", {"image": tree / "cat/1.jpg"}, ("a photo of a cat",), "cat"),
+        ("cat/deep/er/2.png", {"image": tree / "cat/deep/er/2.png"}, ("a photo of a cat",), "cat"),
         (
             "hot_air-balloon/a.webp",
-            tree / "hot_air-balloon/a.webp",
+            {"image": tree / "hot_air-balloon/a.webp"},
             ("a photo of a hot air balloon",),
             "hot air balloon",
         ),
     ]
     assert {item.name: item.reason for item in source.rejected} == {
         "__/x.jpg": "its folder's name gives no label",
-        "cat/notes.txt": "not an image file by its suffix '.txt'",
+        "cat/notes.txt": "expected a suffix of image, got '.txt'",
         "outside.jpg": "not in a class folder",
     }
 
@@ -64,9 +68,9 @@ def test_templates(tree):
         read_folder(tree, "a {}")
 
 
-def test_a_picture_that_vanishes_is_still_named(tree):
+def test_a_image_that_vanishes_is_still_named(tree):
     source = read_folder(tree)
     (tree / "cat/1.jpg").unlink()
     assert source[1].name == "cat/1.jpg"
     with pytest.raises(FileNotFoundError):
-        source[1].image.read_bytes()
+        source[1].inputs["image"].read_bytes()

@@ -5,14 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multimodal.datasets import read_table
-from multimodal.datasets.sample import MAX_RECORD_BYTES
+from multimodal.datasets import SOURCES, SourceOptions
+from multimodal.datasets.sources.record import MAX_RECORD_BYTES
 from multimodal.preprocess import clean_caption
+
+
+def read_table(path, templates=None):
+    return SOURCES["table"].read(path, SourceOptions(templates))
 
 
 @pytest.fixture
 def table(tmp_path, jpeg):
-    """table(content, name): the file, beside the pictures img/0.jpg to img/3.jpg and z.jpg."""
+    """table(content, name): the file, beside the images img/0.jpg to img/3.jpg and z.jpg."""
     (tmp_path / "img").mkdir()
     for i in range(4):
         (tmp_path / "img" / f"{i}.jpg").write_bytes(jpeg(i))
@@ -41,14 +45,14 @@ def test_csv_columns(table, tmp_path, column):
     )
     assert rows(source) == [("img/0.jpg", ("one, two",), "cat"), ("z.jpg", ("three",), None)]
     assert source.rejected == []
-    assert source[0].image == tmp_path / "img/0.jpg"  # relative to the table
+    assert source[0].inputs["image"] == tmp_path / "img/0.jpg"  # relative to the table
 
 
 def test_paths_are_relative_to_the_table_and_not_to_where_we_are(table, tmp_path, monkeypatch):
     path = table("image,caption\nimg/0.jpg,one\n", "t.csv")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert read_table(path)[0].image.read_bytes() == (tmp_path / "img/0.jpg").read_bytes()
+    assert read_table(path)[0].inputs["image"].read_bytes() == (tmp_path / "img/0.jpg").read_bytes()
 
 
 def test_rows_of_one_image_are_one_sample(table):

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from multimodal.datasets.sample import (
-    IMAGE_SUFFIXES,
     Entry,
     SampleError,
     Source,
@@ -13,7 +12,7 @@ from multimodal.datasets.sample import (
     label_captions,
     storable,
 )
-from multimodal.preprocess import printable
+from multimodal.preprocess import IMAGE_SUFFIXES, printable
 from multimodal.results import Rejected
 
 TEMPLATES = ("a photo of a {}",)

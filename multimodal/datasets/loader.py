@@ -8,8 +8,6 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from multimodal.preprocess.quiet import quiet
-
 T = TypeVar("T")
 START = "fork" if sys.platform == "linux" else None  # None: as the platform does
 
@@ -36,8 +34,7 @@ def made_ahead(
         multiprocessing_context=start,
         generator=torch.Generator(),  # a loader draws a seed: not from the global generator
     )
-    with quiet():  # Python 3.12 warns of forks beside threads; these workers start none and wait for none
-        return _closable(iter(loader))
+    return _closable(iter(loader))
 
 
 def _closable(items: Iterator[T]) -> Generator[T, None, None]:

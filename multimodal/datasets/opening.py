@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from multimodal.datasets.folder import read_folder
-from multimodal.datasets.sample import IMAGE_SUFFIXES, Source, check_templates
+from multimodal.datasets.sample import Source, check_templates
 from multimodal.datasets.table import TABLE_SUFFIXES, read_table
 from multimodal.datasets.tar import TAR_SUFFIXES, read_tar
+from multimodal.preprocess import IMAGE_SUFFIXES
 
 EXPECTED = (
     "expected a .tar, .tar.gz or .tgz shard, a folder of shards, a folder with one folder of images per "

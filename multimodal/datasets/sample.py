@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, Protocol, overload
 from multimodal.preprocess import clean_caption
 from multimodal.results import Rejected
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 MAX_RECORD_BYTES = 1_000_000  # of one sample's JSON or text
 
 

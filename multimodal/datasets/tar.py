@@ -13,7 +13,6 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from multimodal.datasets.sample import (
-    IMAGE_SUFFIXES,
     MAX_RECORD_BYTES,
     Entry,
     SampleError,
@@ -23,7 +22,7 @@ from multimodal.datasets.sample import (
     make_entry,
     parse_record,
 )
-from multimodal.preprocess import clean_caption, printable
+from multimodal.preprocess import IMAGE_SUFFIXES, clean_caption, printable
 from multimodal.results import Rejected
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")

@@ -12,7 +12,14 @@ from multimodal.datasets import Mixture
 from multimodal.distributed import barrier, rank
 from multimodal.model import Model
 from multimodal.models import Captioner, CaptionerConfig, Trainable, TrainableConfig, build
-from multimodal.preprocess import BPETokenizer, ClipTokenizer, Tokenizer, save_tokenizer
+from multimodal.preprocess import (
+    PREPROCESSORS,
+    BPESettings,
+    BPETokenizer,
+    ClipTokenizer,
+    Tokenizer,
+    save_preprocessor,
+)
 from multimodal.training.config import RunConfig, TokenizerConfig
 from multimodal.zoo import put_weights
 
@@ -31,10 +38,11 @@ def make_tokenizer(config: TokenizerConfig, mixture: Mixture, out: Path, resume:
     if config.kind == "clip":
         return ClipTokenizer(config.context_length)
     if rank() == 0 and not resume:
-        save_tokenizer(BPETokenizer.train(mixture.texts, config.vocab_size, config.context_length), out)
+        save_preprocessor(BPETokenizer.train(mixture.texts, config.vocab_size, config.context_length), out)
     barrier()
-    definition = (out / BPETokenizer.FILE).read_text(encoding="utf-8")
-    return BPETokenizer(definition, config.context_length)
+    tokenizer = PREPROCESSORS.build(BPESettings(config.context_length), out)
+    assert isinstance(tokenizer, Tokenizer)
+    return tokenizer
 
 
 def with_tokenizer(config: TrainableConfig, tokenizer: Tokenizer) -> TrainableConfig:

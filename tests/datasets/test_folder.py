@@ -1,7 +1,7 @@
 import pytest
 
 from multimodal.datasets import read_folder
-from multimodal.datasets.sample import IMAGE_SUFFIXES
+from multimodal.preprocess import IMAGE_SUFFIXES
 
 
 @pytest.fixture

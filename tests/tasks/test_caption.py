@@ -100,6 +100,6 @@ def test_bfloat16(make_model, photos):
 
 def test_a_tokenizer_without_ends_cannot_caption(make_model, photos):
     model = make_model()
-    model.tokenizer = HFTokenizer(model.tokenizer.definition, HFSettings(64, pad_id=0))
+    model.tokenizer = HFTokenizer(model.tokenizer.tokenizer_json, HFSettings(64, pad_id=0))
     with pytest.raises(ValueError, match="expected a tokenizer with bos_id and eos_id to write with, got"):
         model.caption(photos)

@@ -1,12 +1,22 @@
 """The tokenizer of CLIP."""
 
-from multimodal.preprocess.tokenizers.tokenizer import Tokenizer
+from dataclasses import dataclass, field
+
+from multimodal.preprocess.preprocessor import PREPROCESSORS
+from multimodal.preprocess.texts.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    context_length: int = 77
+    vocab_size: int = 49408  # always
+    sha256: dict[str, str] = field(default_factory=dict)  # always empty: the vocabulary is part of open_clip
 
 
 class ClipTokenizer(Tokenizer):
-    """The tokenizer of CLIP (Radford et al. 2021), from open_clip: the same ids, cut the same way.
+    """The tokenizer of CLIP (Radford et al. 2021). Ids and truncation match open_clip's.
 
-    Padding is 0, which is also "!", and follows eos only.
+    The padding id, 0, is also the id of "!". It is only used after eos.
     """
 
     kind = "clip"
@@ -23,3 +33,8 @@ class ClipTokenizer(Tokenizer):
 
     def decode_ids(self, ids: list[int]) -> str:
         return " ".join(self._clip.decode([i for i in ids if i != self.bos_id]).split())
+
+
+PREPROCESSORS.register(
+    ClipTokenizer.kind, ClipSettings, lambda settings, folder: ClipTokenizer(settings.context_length)
+)

@@ -78,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", UserWarning)
+        warnings.filterwarnings("ignore", module="PIL")  # about damaged metadata of images that are usable
         warnings.filterwarnings("ignore", r"\d+ of \d+ images could not be used")  # each is named below
         warnings.showwarning = console.show_warning
         try:

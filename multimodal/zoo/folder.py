@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from multimodal.files import atomic_write, write_text
 from multimodal.model import Model
 from multimodal.models import Network, NetworkConfig, network_config, network_table
-from multimodal.preprocess import ImageTransform, Tokenizer, load_tokenizer, save_tokenizer
+from multimodal.preprocess import ImageTransform, Tokenizer, load_preprocessor, save_preprocessor
 from multimodal.zoo.assemble import assemble, stored
 from multimodal.zoo.contract import check_stored, contract
 from multimodal.zoo.golden import golden_vectors
@@ -47,7 +47,7 @@ def save_folder(
         file.write(weights)
     sha256 = hashlib.sha256(weights).hexdigest()
     card = card | {"contract": contract(config, transform, tokenizer, sha256)}
-    save_tokenizer(tokenizer, folder)
+    save_preprocessor(tokenizer, folder)
     table = {
         "format": FORMAT,
         "name": name,
@@ -101,14 +101,18 @@ def open_own(folder: Path) -> tuple[Foreign, str]:
     weights = folder / "model.safetensors"
     if not weights.exists():
         raise FileNotFoundError(f"{folder}: expected model.safetensors beside config.json, got none")
-    for key in ("model", "card"):
+    for key in ("model", "card", "transform"):
         if not isinstance(table[key], dict):
             raise ValueError(f"{folder / 'config.json'}: expected {key} to be a table, got {table[key]!r}")
     sha256 = str(table["weights_sha256"])
     tensors = read_weights(weights, sha256=sha256)
     config = network_config(table["model"])
-    tokenizer = load_tokenizer(table["tokenizer"], folder)
-    transform = ImageTransform.from_dict(table["transform"])
+    tokenizer = load_preprocessor(table["tokenizer"], folder, "tokenizer")
+    transform = load_preprocessor({"kind": "image", **table["transform"]}, folder, "transform")
+    if not isinstance(tokenizer, Tokenizer) or not isinstance(transform, ImageTransform):
+        raise ValueError(
+            f"{folder}: expected a tokenizer and an image transform, got {table['tokenizer']} and {table['transform']}"
+        )
     check_stored(table["card"].get("contract", {}), contract(config, transform, tokenizer, sha256))
     return Foreign(str(table["name"]), config, tensors, transform, tokenizer, table["card"]), sha256
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from multimodal.model import Model
-from multimodal.preprocess.tokenizers.definition import MAX_BYTES as MAX_VOCABULARY
+from multimodal.preprocess.texts.tokenizer_json import MAX_TOKENIZER_BYTES
 from multimodal.zoo.assemble import assemble, refusing
 from multimodal.zoo.catalogue import SHIPPED
 from multimodal.zoo.device import choose_device, fast_dtype
@@ -126,7 +126,7 @@ def is_foreign(folder: Path) -> bool:
 def _most(file: str) -> int:
     """Bytes of a file: a vocabulary is long, and its reader knows how long; settings are not."""
     return (
-        MAX_VOCABULARY
+        MAX_TOKENIZER_BYTES
         if file in ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt")
         else MAX_SETTINGS
     )

@@ -104,7 +104,7 @@ def test_bfloat16(make_model, photos):
 
 def test_a_tokenizer_without_ends_cannot_caption(make_model, photos):
     model = make_model()
-    model.inputs["text"] = HFTokenizer(model.tokenizer.definition, HFSettings(64, pad_id=0))
+    model.inputs["text"] = HFTokenizer(model.tokenizer.tokenizer_json, HFSettings(64, pad_id=0))
     with pytest.raises(ValueError, match="tokenizer: expected a bos_id and an eos_id to generate with, got"):
         model.caption(photos)
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from tests.preprocess.tokenizers.peers import PEERS
+from tests.preprocess.texts.peers import PEERS
 
 TOWER = {
     "hidden_size": 32,

@@ -12,7 +12,7 @@ from multimodal import load
 from multimodal.zoo import fast_dtype
 from multimodal.zoo.device import bfloat16_cpu
 from multimodal.zoo.golden import picture
-from tests.preprocess.tokenizers.peers import saved_peer
+from tests.preprocess.texts.peers import saved_peer
 from tests.zoo.checkpoints import FOREIGN_TOWER, saved_blip, saved_clip, saved_open_clip
 
 TEXTS = ["a cat", "a dog on a beach"]

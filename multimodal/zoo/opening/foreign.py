@@ -11,7 +11,7 @@ from torch import Tensor
 from multimodal.encoders.image import ImageEncoderConfig, positions_for
 from multimodal.models import NetworkConfig
 from multimodal.preprocess import HFTokenizer, ImageTransform, Tokenizer
-from multimodal.preprocess.tokenizers.definition import parse
+from multimodal.preprocess.texts.tokenizer_json import parse
 
 TRANSFORMERS_CONFIG = "config.json"
 

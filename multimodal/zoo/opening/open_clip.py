@@ -11,7 +11,7 @@ from multimodal.preprocess import (
     HFTokenizer,
     ImageTransform,
     Tokenizer,
-    read_definition,
+    read_tokenizer_json,
 )
 from multimodal.zoo.contract import text_part
 from multimodal.zoo.formats import open_clip
@@ -83,7 +83,7 @@ def open_clip_tokenizer(
             raise ValueError(f"tokenizer: expected none, as the model has CLIP's own, got {given}")
         return ClipTokenizer(text.context_length)
     try:
-        definition = read_definition(folder)
+        definition = read_tokenizer_json(folder)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{folder}: expected the tokenizer.json of {cfg['hf_tokenizer_name']} beside the weights, got none"
@@ -100,7 +100,7 @@ def open_clip_tokenizer(
     expected = text.hf_config.get("pad_token_id", pad_id) if isinstance(text, OpenClipTextConfig) else pad_id
     if pad_id != expected:
         raise ValueError(f"tokenizer.pad_id: expected {expected}, as the model has it, got {pad_id}")
-    blank = token_ids(definition, "[SEP]")[0] if kwargs.get("strip_sep_token") else None
+    zeroed = token_ids(definition, "[SEP]")[0] if kwargs.get("strip_sep_token") else None
     return HFTokenizer(
         definition,
         HFSettings(
@@ -108,7 +108,7 @@ def open_clip_tokenizer(
             pad_id=pad_id,
             eos_id=eos_id,
             clean=kwargs.get("clean", "whitespace"),
-            blank_id=blank,
+            zeroed_id=zeroed,
             vocab_size=text.vocab_size,
         ),
     )

@@ -9,7 +9,7 @@ from multimodal.preprocess import (
     HFSettings,
     HFTokenizer,
     ImageTransform,
-    read_definition,
+    read_tokenizer_json,
 )
 from multimodal.zoo.contract import text_part
 from multimodal.zoo.formats import salesforce
@@ -23,7 +23,7 @@ def open_salesforce(path: Path, state: Mapping[str, Tensor], tokenizer: Path | N
     """
     folder = path.parent if tokenizer is None else tokenizer
     try:
-        definition = read_definition(folder)
+        definition = read_tokenizer_json(folder)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{path}: expected the vocab.txt or tokenizer.json of bert-base-uncased beside it, or its folder as "
@@ -33,14 +33,19 @@ def open_salesforce(path: Path, state: Mapping[str, Tensor], tokenizer: Path | N
     config = salesforce.network(state, eos)
     text = text_part(config)
     settings = HFSettings(
-        text.context_length, bos_id=bos, eos_id=eos, pad_id=pad, clean_up=True, vocab_size=text.vocab_size
+        text.context_length,
+        bos_id=bos,
+        eos_id=eos,
+        pad_id=pad,
+        clean_up_tokenization_spaces=True,
+        vocab_size=text.vocab_size,
     )
     tokens = HFTokenizer(definition, settings)
     check_ends(tokens, (bos,), (eos,))
-    if text.vocab_size - tokens.tokens not in (0, salesforce.ADDED):
+    if text.vocab_size - tokens.num_tokens not in (0, salesforce.ADDED):
         raise ValueError(
             f"{folder}: tokenizer: expected a vocabulary of {text.vocab_size - salesforce.ADDED}, to which the "
-            f"model adds {salesforce.ADDED}, got {tokens.tokens}"
+            f"model adds {salesforce.ADDED}, got {tokens.num_tokens}"
         )
     transform = ImageTransform(config.image.image_size, resize="squash")
     named = salesforce.weights(state, config)

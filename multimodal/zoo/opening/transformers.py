@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from multimodal.preprocess import HFSettings, HFTokenizer, Tokenizer, lower_cased, read_definition
+from multimodal.preprocess import HFSettings, HFTokenizer, Tokenizer, lower_cased, read_tokenizer_json
 from multimodal.zoo.contract import text_part
 from multimodal.zoo.formats import transformers_blip, transformers_clip
 from multimodal.zoo.opening.foreign import Foreign, about, check_ends, read_json, token_ids
@@ -49,13 +49,13 @@ def transformers_tokenizer(folder: Path, table: Mapping[str, Any], text: Any) ->
         side = settings.get(key, usual)
         if side != "right":
             raise ValueError(f"{folder}: tokenizer: {key}: expected 'right', got {side!r}")
-    definition = read_definition(folder, settings.get("do_lower_case", True))
+    definition = read_tokenizer_json(folder, settings.get("do_lower_case", True))
     if table["model_type"] == "siglip":
         tokenizer = _siglip(definition, settings, name, text)
     else:
         tokenizer = _with_ends(definition, settings, table, text)
     _same_options(folder, settings, definition)
-    size = tokenizer.tokens
+    size = tokenizer.num_tokens
     if not 0 <= text.vocab_size - size <= SPARE:
         raise ValueError(
             f"{folder}: tokenizer: expected a vocabulary of {text.vocab_size}, as the model has it, got {size}"
@@ -91,7 +91,7 @@ def _with_ends(
             bos_id=bos,
             eos_id=eos,
             pad_id=pad,
-            clean_up=blip and settings.get("clean_up_tokenization_spaces", False),
+            clean_up_tokenization_spaces=blip and settings.get("clean_up_tokenization_spaces", False),
             vocab_size=text.vocab_size,
         ),
     )

@@ -3,7 +3,7 @@
 import torch
 import transformers
 
-from tests.preprocess.tokenizers.peers import PEERS
+from tests.preprocess.texts.peers import PEERS
 
 from .transformers_peers import randomised, save, vocabulary
 

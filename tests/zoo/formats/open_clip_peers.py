@@ -15,7 +15,7 @@ from open_clip.transform import PreprocessCfg
 from torch import nn
 
 from multimodal.zoo.formats.hf_towers import TOWERS
-from tests.preprocess.tokenizers.peers import PEERS
+from tests.preprocess.texts.peers import PEERS
 
 logging.getLogger("timm").setLevel(logging.ERROR)
 # hf_tokenizer_name -> the small tokenizer of its kind

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import multimodal
-from tests.preprocess.tokenizers.peers import PEERS, saved_peer
+from tests.preprocess.texts.peers import PEERS, saved_peer
 
 from .blip import assert_lively, config, make, written
 from .transformers_peers import TEXTS, pictures

@@ -7,7 +7,7 @@ import transformers
 import multimodal
 from multimodal.encoders import ImageEncoder, TextEncoder
 from multimodal.zoo.formats import transformers_blip, transformers_clip
-from tests.preprocess.tokenizers.peers import PEERS
+from tests.preprocess.texts.peers import PEERS
 
 from .transformers_peers import TEXTS, edit, pictures, randomised, save, vocabulary
 

@@ -10,7 +10,7 @@ import transformers
 
 import multimodal
 from multimodal.preprocess import HFTokenizer
-from tests.preprocess.tokenizers.peers import PEERS
+from tests.preprocess.texts.peers import PEERS
 
 from .blip import config as blip_config
 from .blip import make

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tests.preprocess.tokenizers.peers import PEERS
+from tests.preprocess.texts.peers import PEERS
 
 TEXTS = ["a cat", "Two dogs on a Beach, far away!", "ein Löwe und ein Käfer, façade"]
 

@@ -12,7 +12,7 @@ from multimodal.zoo.formats import open_clip as converter
 from multimodal.zoo.formats.hf_towers import TOWERS, tower_config
 from multimodal.zoo.opening import open_open_clip
 from multimodal.zoo.opening.open_clip import open_clip_tokenizer
-from tests.preprocess.tokenizers.peers import saved_peer, t5
+from tests.preprocess.texts.peers import saved_peer, t5
 
 NOWHERE = Path("weights.safetensors")  # is not read
 

@@ -1,6 +1,6 @@
-"""Random views of a training image.
+"""Random augmentation of training images.
 
-H, W = height and width in pixels, S = side of the view
+H, W = height and width in pixels, S = side of the augmented image
 """
 
 import math
@@ -10,18 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-GRAY = (0.299, 0.587, 0.114)  # ITU-R BT.601
-DRAWS = 13  # random numbers of one view
+GRAY_WEIGHTS = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601
+NUM_DRAWS = 13  # random numbers per image
 
 
 @dataclass(frozen=True)
 class Augment:
-    """uint8 [3, H, W] -> uint8 [3, S, S]; all chance comes from the generator.
+    """uint8 [3, H, W] -> uint8 [3, S, S]. All randomness comes from the generator.
 
-    scale: the smallest part of the area that a crop keeps (Szegedy et al. 2015); flip: mirrored left to right
-    half of the time; rotate: by a random multiple of 90 degrees, for pictures from above; color: brightness,
-    contrast and saturation each times 1 - color to 1 + color; erase: how often a part of 2 to 25 % of the
-    area turns gray (Zhong et al. 2020).
+    scale: smallest fraction of the area that a random crop keeps (Szegedy et al. 2015).
+    flip: mirror left to right with probability 1/2.
+    rotate: rotate by a random multiple of 90 degrees, for aerial images.
+    color: multiply brightness, contrast and saturation each by a factor in [1 - color, 1 + color].
+    erase: probability of erasing 2 to 25 % of the area with gray (Zhong et al. 2020).
     """
 
     scale: float = 0.5
@@ -36,7 +37,7 @@ class Augment:
                 raise ValueError(f"{name}: expected {low:g} to 1, got {getattr(self, name)}")
 
     def __call__(self, image: Tensor, size: int, generator: torch.Generator) -> Tensor:
-        draws = torch.rand(DRAWS, generator=generator).tolist()
+        draws = torch.rand(NUM_DRAWS, generator=generator).tolist()
         view = self.crop(image, size, draws[0:4])
         turns = int(4 * draws[4]) if self.rotate else 0
         if turns:
@@ -50,22 +51,22 @@ class Augment:
         return view
 
     def crop(self, image: Tensor, size: int, draws: list[float]) -> Tensor:
-        """A part of the picture, `scale` to 1 of its area and 3/4 to 4/3 as wide as high, resized."""
+        """A crop of `scale` to 1 of the area with an aspect ratio of 3/4 to 4/3, resized to `size`."""
         _, height, width = image.shape
         area = height * width * (self.scale + (1 - self.scale) * draws[0])
         ratio = (4 / 3) ** (2 * draws[1] - 1) if self.scale < 1 else 1.0
         w = max(1, min(width, round(math.sqrt(area * ratio))))
         h = max(1, min(height, round(math.sqrt(area / ratio))))
         top, left = int(draws[2] * (height - h + 1)), int(draws[3] * (width - w + 1))
-        part = image[:, top : top + h, left : left + w]
+        cropped = image[:, top : top + h, left : left + w]
         if (h, w) == (size, size):
-            return part
-        return F.interpolate(part[None], (size, size), mode="bilinear", antialias=True)[0]
+            return cropped
+        return F.interpolate(cropped[None], (size, size), mode="bilinear", antialias=True)[0]
 
     def recolor(self, view: Tensor, draws: list[float]) -> Tensor:
         """Brightness, contrast and saturation in one step: b (c (s x + (1 - s) gray) + (1 - c) mean)."""
         b, c, s = (1 + self.color * (2 * draw - 1) for draw in draws)
-        gray = torch.tensor(GRAY)
+        gray = torch.tensor(GRAY_WEIGHTS)
         pixels = view.float().flatten(1)  # [3, H, W] -> [3, H W]
         mean = float(gray @ pixels.mean(1))
         matrix = b * c * (s * torch.eye(3) + (1 - s) * gray.expand(3, 3))
@@ -73,7 +74,7 @@ class Augment:
         return pixels.clamp_(0, 255).to(torch.uint8).view_as(view)
 
     def erased(self, view: Tensor, draws: list[float]) -> Tensor:
-        """2 to 25 % of the area in gray, anywhere in the picture and of its shape."""
+        """A copy with a gray rectangle of the same aspect ratio at a random position, 2 to 25 % of the area."""
         _, height, width = view.shape
         side = math.sqrt(0.02 + 0.23 * draws[2])
         h, w = max(1, round(side * height)), max(1, round(side * width))

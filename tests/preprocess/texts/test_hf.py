@@ -1,4 +1,4 @@
-"""The same ids, and the same texts from ids, as transformers and open_clip."""
+"""Ids, and texts decoded from ids, match transformers and open_clip."""
 
 import dataclasses
 import functools
@@ -13,26 +13,26 @@ from hypothesis import strategies as st
 from multimodal.preprocess import (
     HFSettings,
     HFTokenizer,
-    load_tokenizer,
+    load_preprocessor,
     lower_cased,
-    read_definition,
-    save_tokenizer,
+    read_tokenizer_json,
+    save_preprocessor,
 )
 
 from .peers import ODD, PEERS, SENTENCES, bert, clip_files, saved_peer, sentences, wordpiece
 
-OPEN_CLIP = {  # the peers that its model configs have, and what else they say of them
+OPEN_CLIP = {  # the tokenizers in open_clip's model configs, with their options there
     "bert": {"strip_sep_token": True},  # CLIPA
     "roberta": {},
     "t5": {"clean": "canonicalize"},  # SigLIP
     "siglip2": {"clean": "canonicalize"},
 }
-CLIPA = {"bos_id": None, "eos_id": None, "blank_id": 3}  # without [SEP] there is no end
+CLIPA = {"bos_id": None, "eos_id": None, "zeroed_id": 3}  # without [SEP] no id ends a text
 
 
 @pytest.fixture(scope="module")
 def peer(tmp_path_factory):
-    """peer(name): the tokenizer of transformers, loaded from a folder that it saved, and ours from there."""
+    """peer(name): transformers' tokenizer, loaded from a folder that it saved, and ours from the same folder."""
     from transformers import AutoTokenizer
 
     folder = tmp_path_factory.mktemp("peers")
@@ -40,54 +40,56 @@ def peer(tmp_path_factory):
     @functools.cache
     def load(name):
         here = saved_peer(name, folder)
-        return AutoTokenizer.from_pretrained(here), HFTokenizer(read_definition(here), PEERS[name].settings)
+        return AutoTokenizer.from_pretrained(here), HFTokenizer(
+            read_tokenizer_json(here), PEERS[name].settings
+        )
 
     load.folder = folder
     return load
 
 
 def changed(tokenizer: HFTokenizer, **changes) -> HFTokenizer:
-    return HFTokenizer(tokenizer.definition, dataclasses.replace(tokenizer.settings, **changes))
+    return HFTokenizer(tokenizer.tokenizer_json, dataclasses.replace(tokenizer.settings, **changes))
 
 
 def rows(theirs, texts, length):
-    """What transformers gives for the texts."""
+    """The ids of transformers."""
     return theirs(
         texts, max_length=length, padding="max_length", truncation=True, return_tensors="pt"
     ).input_ids
 
 
-def quietly(tokenizer, texts):
-    """Without the warning about long texts."""
+def encode_silently(tokenizer, texts):
+    """Encode without the warning about long texts."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".* they were cut")
+        warnings.filterwarnings("ignore", ".* they were truncated")
         return tokenizer(texts)
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_the_ids_of_transformers(name, peer):
+def test_ids_match_transformers(name, peer):
     theirs, ours = peer(name)
     texts = sentences()
-    expected, found = rows(theirs, texts, ours.context_length), quietly(ours, texts)
+    expected, found = rows(theirs, texts, ours.context_length), encode_silently(ours, texts)
     assert [t for t, a, b in zip(texts, found, expected, strict=True) if not torch.equal(a, b)] == []
     assert ours.vocab_size == len(theirs)
     assert ours.truncated == sum(len(ids) > ours.context_length for ids in theirs(texts).input_ids) > 0
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_the_ids_of_any_text(name, peer):
+def test_ids_of_arbitrary_text_match_transformers(name, peer):
     theirs, ours = peer(name)
 
     @settings(max_examples=60)
     @given(st.text(max_size=60))
     def same(text):
-        assert torch.equal(quietly(ours, text), rows(theirs, [text], ours.context_length))
+        assert torch.equal(encode_silently(ours, text), rows(theirs, [text], ours.context_length))
 
     same()
 
 
 @pytest.mark.parametrize("name", OPEN_CLIP)
-def test_the_ids_of_open_clip(name, peer):
+def test_ids_match_open_clip(name, peer):
     from open_clip.tokenizer import HFTokenizer as Theirs
 
     options = OPEN_CLIP[name]
@@ -96,50 +98,50 @@ def test_the_ids_of_open_clip(name, peer):
     )
     theirs = Theirs(str(peer.folder / name), context_length=ours.context_length, **options)
     texts = sentences()
-    expected, found = theirs(texts), quietly(ours, texts)
+    expected, found = theirs(texts), encode_silently(ours, texts)
     assert [t for t, a, b in zip(texts, found, expected, strict=True) if not torch.equal(a, b)] == []
 
     @settings(max_examples=60)
     @given(st.text(max_size=60))
     def same(text):
-        assert torch.equal(quietly(ours, text), theirs(text))
+        assert torch.equal(encode_silently(ours, text), theirs(text))
 
     same()
 
 
-def test_siglip2_is_another_tokenizer_read_in_lower_case(peer):
-    """Gemma's file says nothing of it: transformers' class puts it in front."""
+def test_siglip2_lower_cases_text_before_the_tokenizer_of_gemma(peer):
+    """Gemma's tokenizer.json does not lower-case. transformers' class adds that."""
     theirs, ours = peer("siglip2")
-    table = json.loads(ours.definition)
+    table = json.loads(ours.tokenizer_json)
     assert table["normalizer"]["type"] == "Sequence"
     table["normalizer"] = table["normalizer"]["normalizers"][1]
     gemma = json.dumps(table)
     texts = [text for text in sentences() if any(c.isupper() for c in text)]
     cased, lowered = HFTokenizer(gemma, ours.settings), HFTokenizer(lower_cased(gemma), ours.settings)
-    assert torch.equal(quietly(lowered, texts), rows(theirs, texts, 64))
-    assert not torch.equal(quietly(cased, texts), rows(theirs, texts, 64))
+    assert torch.equal(encode_silently(lowered, texts), rows(theirs, texts, 64))
+    assert not torch.equal(encode_silently(cased, texts), rows(theirs, texts, 64))
 
 
 @pytest.mark.parametrize("lower_case", [True, False])
-def test_bert_from_its_vocabulary_alone(lower_case, tmp_path):
+def test_bert_from_vocab_txt(lower_case, tmp_path):
     from transformers import BertTokenizer
 
     tokens = sorted(wordpiece(), key=wordpiece().__getitem__)
     (tmp_path / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
     theirs = BertTokenizer.from_pretrained(tmp_path, do_lower_case=lower_case)
-    ours = HFTokenizer(read_definition(tmp_path, lower_case), PEERS["bert"].settings)
-    assert torch.equal(quietly(ours, sentences()), rows(theirs, sentences(), 32))
+    ours = HFTokenizer(read_tokenizer_json(tmp_path, lower_case), PEERS["bert"].settings)
+    assert torch.equal(encode_silently(ours, sentences()), rows(theirs, sentences(), 32))
     assert ours.decode(ours("A dog, isn't it?")[0]) == theirs.decode(ours("A dog, isn't it?")[0], True)
 
 
-def test_clip_from_its_vocabulary_and_merges(peer, tmp_path):
+def test_clip_from_vocab_json_and_merges_txt(peer, tmp_path):
     vocab, merges = clip_files()
     (tmp_path / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
     lines = "#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in merges)
     (tmp_path / "merges.txt").write_text(lines, encoding="utf-8")
     theirs, _ = peer("clip")
-    ours = HFTokenizer(read_definition(tmp_path), PEERS["clip"].settings)
-    assert torch.equal(quietly(ours, sentences()), rows(theirs, sentences(), 77))
+    ours = HFTokenizer(read_tokenizer_json(tmp_path), PEERS["clip"].settings)
+    assert torch.equal(encode_silently(ours, sentences()), rows(theirs, sentences(), 77))
     assert ours.decode(ours("A dog , running !")[0]) == "a dog , running !"
 
 
@@ -150,14 +152,14 @@ def test_clip_from_its_vocabulary_and_merges(peer, tmp_path):
         ("bert", True),
         ("bert, cased", True),
         ("t5", True),
-    ],  # not after BPE
+    ],  # with BPE, transformers does not clean up
 )
-def test_the_texts_of_transformers(name, clean_up, peer):
+def test_decoded_texts_match_transformers(name, clean_up, peer):
     theirs, ours = peer(name)
-    ours = changed(ours, clean_up=clean_up)
+    ours = changed(ours, clean_up_tokenization_spaces=clean_up)
     options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": clean_up}
 
-    for row in quietly(ours, [*SENTENCES, *ODD[:5]]):
+    for row in encode_silently(ours, [*SENTENCES, *ODD[:5]]):
         assert ours.decode(row) == theirs.decode(row, **options)
     ordinary = [i for i in range(ours.vocab_size) if i != ours.eos_id]
 
@@ -171,13 +173,18 @@ def test_the_texts_of_transformers(name, clean_up, peer):
     same()
 
 
-def test_captions_of_blip():
-    """Its decoder begins with an id that its tokenizer does not have."""
+def test_bos_id_outside_the_vocabulary():
+    """BLIP's decoder begins with an id that its tokenizer does not have."""
     theirs = bert()
     text = "a dog ' s tail , isn ' t it ? yes ."
     ids = theirs(text, add_special_tokens=False).input_ids
     settings = HFSettings(
-        64, pad_id=0, bos_id=len(theirs), eos_id=3, vocab_size=len(theirs) + 2, clean_up=True
+        64,
+        pad_id=0,
+        bos_id=len(theirs),
+        eos_id=3,
+        vocab_size=len(theirs) + 2,
+        clean_up_tokenization_spaces=True,
     )
     ours = HFTokenizer(theirs.backend_tokenizer.to_str(), settings)
     row = [ours.bos_id, *ids, ours.eos_id, 0, 0]
@@ -186,36 +193,37 @@ def test_captions_of_blip():
     assert ours.vocab_size == len(theirs) + 2
 
 
-def test_what_is_around_a_text(peer):
+def test_ids_around_a_text(peer):
     for name, prefix, suffix in (("bert", (2,), (3,)), ("roberta", (0,), (2,)), ("t5", (), (1,))):
         _, ours = peer(name)
         assert (ours.prefix, ours.suffix) == (prefix, suffix)
         assert ours("")[0].tolist() == [*prefix, *suffix] + [ours.pad_id] * (
             ours.context_length - len(prefix) - len(suffix)
         )
-    nllb = peer("nllb")[1]  # its class in transformers changes the language, and not the file
+    nllb = peer("nllb")[1]  # transformers changes the language in its class, not in the file
     other = changed(nllb, prefix=(5, 6), suffix=())
     ids = nllb.encode_batch(["a dog"])[0]
     assert other("a dog")[0].tolist() == [5, 6, *ids] + [0] * (18 - len(ids))
 
 
-def test_saved_and_loaded(peer, tmp_path):
+def test_save_and_load(peer, tmp_path):
     for i, (name, changes) in enumerate(
         (("bert", CLIPA), ("t5", {"clean": "siglip"}), ("nllb", {"prefix": (4, 5)}))
     ):
         tokenizer = changed(peer(name)[1], **changes)
-        save_tokenizer(tokenizer, tmp_path / str(i))
-        loaded = load_tokenizer(json.loads(json.dumps(tokenizer.to_dict())), tmp_path / str(i))
+        save_preprocessor(tokenizer, tmp_path / str(i))
+        table = json.loads(json.dumps(tokenizer.to_dict()))
+        loaded = load_preprocessor(table, tmp_path / str(i))
         assert loaded.fingerprint == tokenizer.fingerprint != peer(name)[1].fingerprint
-        assert torch.equal(quietly(loaded, sentences()), quietly(tokenizer, sentences()))
+        assert torch.equal(encode_silently(loaded, sentences()), encode_silently(tokenizer, sentences()))
 
 
-def test_a_folder_that_contradicts_itself_is_refused(peer, tmp_path):
+def test_files_that_do_not_match_the_config_are_refused(peer, tmp_path):
     tokenizer = peer("bert")[1]
     config = tokenizer.to_dict()
     with pytest.raises(FileNotFoundError, match=r"expected tokenizer\.json"):
-        load_tokenizer(config, tmp_path)
-    save_tokenizer(tokenizer, tmp_path)
+        load_preprocessor(config, tmp_path, "tokenizer")
+    save_preprocessor(tokenizer, tmp_path)
     for change, message in (
         ({"pad_id": "0"}, "tokenizer.pad_id: expected int, got '0'"),
         ({"prefix": 7}, "tokenizer.prefix: expected a list, got 7"),
@@ -229,7 +237,7 @@ def test_a_folder_that_contradicts_itself_is_refused(peer, tmp_path):
         ),
     ):
         with pytest.raises(ValueError, match=message):
-            load_tokenizer(config | change, tmp_path)
+            load_preprocessor(config | change, tmp_path, "tokenizer")
 
 
 @pytest.mark.parametrize(
@@ -241,12 +249,12 @@ def test_a_folder_that_contradicts_itself_is_refused(peer, tmp_path):
         ({"clean": ""}, "clean: expected one of .* got ''"),
     ],
 )
-def test_settings_that_are_refused(change, message, peer):
+def test_invalid_settings_are_refused(change, message, peer):
     with pytest.raises(ValueError, match=message):
         changed(peer("bert")[1], **change)
 
 
-def test_a_text_that_needs_more_ids_than_the_network_has(peer):
+def test_ids_beyond_the_vocab_size_are_refused(peer):
     ours = peer("bert")[1]
     small = changed(ours, vocab_size=ours("[UNK]")[0, 1] + 3)
     assert torch.equal(small("[UNK]"), ours("[UNK]"))
@@ -255,7 +263,7 @@ def test_a_text_that_needs_more_ids_than_the_network_has(peer):
 
 
 def test_damaged_files_are_refused(peer, tmp_path):
-    definition = peer("bert")[1].definition
+    whole = peer("bert")[1].tokenizer_json
     good = PEERS["bert"].settings
     for damaged in (
         "",
@@ -263,38 +271,38 @@ def test_damaged_files_are_refused(peer, tmp_path):
         "[]",
         "{}",
         "null",
-        definition[:-9],
-        definition.replace('"WordPiece"', '"Magic"'),
+        whole[:-9],
+        whole.replace('"WordPiece"', '"Magic"'),
     ):
         with pytest.raises(ValueError, match="tokenizer: expected the JSON of `tokenizers`, got"):
             HFTokenizer(damaged, good)
     with pytest.raises(ValueError, match="expected at most 67108864 bytes of JSON, got"):
-        HFTokenizer(definition + " " * 2**26, good)
-    silent = json.loads(definition)
+        HFTokenizer(whole + " " * 2**26, good)
+    silent = json.loads(whole)
     silent["model"] = {"type": "BPE", "vocab": {}, "merges": []}
     silent["added_tokens"] = []
     with pytest.raises(ValueError, match="expected a token for 'a', got none"):
         HFTokenizer(json.dumps(silent), good)
-    language = json.loads(peer("nllb")[1].definition)
-    language["post_processor"]["single"][0]["SpecialToken"]["id"] = "fra_Latn"  # a panic in Rust
+    language = json.loads(peer("nllb")[1].tokenizer_json)
+    language["post_processor"]["single"][0]["SpecialToken"]["id"] = "fra_Latn"  # causes a panic in Rust
     with pytest.raises(ValueError, match="expected ids around any text, got"):
         HFTokenizer(json.dumps(language), PEERS["nllb"].settings)
-    unknown = json.loads(definition)
+    unknown = json.loads(whole)
     unknown["model"]["unk_token"] = "[NONE]"
     with pytest.raises(ValueError, match="expected ids for any text, got"):
         HFTokenizer(json.dumps(unknown), good)("狗狗 ʘ")
 
 
-def test_folders_that_are_refused(tmp_path):
+def test_damaged_or_missing_files_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"expected tokenizer\.json, vocab\.txt, or vocab\.json with"):
-        read_definition(tmp_path)
+        read_tokenizer_json(tmp_path)
     with (tmp_path / "tokenizer.json").open("wb") as file:
         file.truncate(2**26 + 1)
     with pytest.raises(ValueError, match=r"tokenizer\.json: expected at most 67108864 bytes, got 67108865"):
-        read_definition(tmp_path)
+        read_tokenizer_json(tmp_path)
     (tmp_path / "tokenizer.json").write_bytes(b"\xff")
     with pytest.raises(ValueError, match=r"tokenizer\.json: expected UTF-8"):
-        read_definition(tmp_path)
+        read_tokenizer_json(tmp_path)
     (tmp_path / "tokenizer.json").unlink()
     (tmp_path / "merges.txt").write_text("#version: 0.2\na b\n")
     for vocab, message in (
@@ -304,7 +312,7 @@ def test_folders_that_are_refused(tmp_path):
     ):
         (tmp_path / "vocab.json").write_text(vocab)
         with pytest.raises(ValueError, match=message):
-            read_definition(tmp_path)
+            read_tokenizer_json(tmp_path)
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\na\n")
     with pytest.raises(ValueError, match=r"vocab\.txt: expected .*, got none of \['\[SEP\]'\]"):
-        read_definition(tmp_path)
+        read_tokenizer_json(tmp_path)

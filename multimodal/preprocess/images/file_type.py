@@ -1,6 +1,6 @@
-"""What a file is by its first bytes, for the message when it is no picture."""
+"""File types by their first bytes, for the error about a file that Pillow cannot identify."""
 
-_KINDS = (
+_IMAGES = (
     (b"\xff\xd8", "a JPEG"),
     (b"\x89PNG", "a PNG"),
     (b"GIF8", "a GIF"),
@@ -9,11 +9,11 @@ _KINDS = (
     (b"MM\x00*", "a TIFF"),
 )
 _OTHERS = (
-    (b"PK\x03\x04", "a ZIP archive"),
+    (b"pk\x03\x04", "a ZIP archive"),
     (b"\x1f\x8b", "a gzip file"),
-    (b"%PDF", "a PDF"),
-    (b"%!PS", "PostScript"),
-    (b"8BPS", "a Photoshop file"),
+    (b"%pdf", "a PDF"),
+    (b"%!ps", "PostScript"),
+    (b"8bps", "a Photoshop file"),
     (b"<svg", "SVG"),
     (b"<?xml", "XML"),
     (b"<!doctype html", "HTML"),
@@ -22,9 +22,9 @@ _OTHERS = (
 )
 
 
-def kind_of(data: bytes) -> str:
-    """What the bytes are, as far as their beginning tells."""
-    for start, name in _KINDS:
+def file_type(data: bytes) -> str:
+    """A short name of the type of a file, guessed from its first bytes."""
+    for start, name in _IMAGES:
         if data.startswith(start):
             return f"{name} whose header is damaged or of an unknown kind"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -33,6 +33,6 @@ def kind_of(data: bytes) -> str:
         return f"a file of type {data[8:12].decode('ascii', 'replace').strip()!r}"  # HEIC, MP4, ...
     head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     for start, name in _OTHERS:
-        if head.startswith(start.lower()):
+        if head.startswith(start):
             return name
-    return "text" if head.isascii() and b"\x00" not in head else "something else"
+    return "text" if head.isascii() and b"\x00" not in head else "unknown binary data"

@@ -1,4 +1,4 @@
-"""Small tokenizers of the kinds that checkpoints come with, made by transformers and saved as it saves them."""
+"""Small tokenizers of the kinds used by checkpoints, built and saved by transformers."""
 
 import json
 import random
@@ -50,7 +50,7 @@ ODD = [
 
 
 def sentences(count: int = 300) -> list[str]:
-    """All of the above, and parts of them put together at random."""
+    """All of the above, and random combinations of their words."""
     rng = random.Random(0)
     words = [word for text in SENTENCES + ODD for word in text.split(" ")]
     mixed = [
@@ -62,11 +62,11 @@ def sentences(count: int = 300) -> list[str]:
 
 class Peer(NamedTuple):
     make: Callable[[], Any]  # a tokenizer of transformers
-    settings: HFSettings  # which ours needs for the same ids
+    settings: HFSettings  # with which ours returns the same ids
 
 
 def learned(model: Any, trainer: Any, pre_tokenizer: Any) -> dict[str, Any]:
-    """The model as its JSON has it, after the sentences."""
+    """The JSON of the model after training on the sentences."""
     library = Tokenizer(model)
     library.pre_tokenizer = pre_tokenizer
     library.train_from_iterator(SENTENCES * 5, trainer)
@@ -75,7 +75,7 @@ def learned(model: Any, trainer: Any, pre_tokenizer: Any) -> dict[str, Any]:
 
 @cache
 def wordpiece() -> dict[str, int]:
-    """Not learned: a trainer breaks ties by chance, and what networks write about its ids would differ."""
+    """Built, not trained: a trainer breaks ties randomly, and captions written by random networks would change."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     split = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
     words = {word for text in SENTENCES for case in (text, text.lower()) for word, _ in split(case)}
@@ -93,7 +93,7 @@ def unigram() -> list[tuple[str, float]]:
 
 
 def pairs(special: list[str], pre_tokenizer: Any, alphabet: list[str]) -> dict[str, Any]:
-    """The vocabulary and the merges of byte-pair encoding."""
+    """Vocabulary and merges of byte-pair encoding."""
     trainer = trainers.BpeTrainer(
         vocab_size=600, show_progress=False, special_tokens=special, initial_alphabet=alphabet
     )
@@ -118,7 +118,7 @@ def roberta() -> Any:
 
 
 def t5() -> Any:
-    """SigLIP's: a text, its end, and the end again as padding."""
+    """SigLIP's tokenizer, which pads with eos."""
     from transformers import T5Tokenizer
 
     return T5Tokenizer(vocab=unigram(), extra_ids=0, pad_token="</s>")
@@ -133,7 +133,7 @@ def siglip2() -> Any:
 
 
 def nllb() -> Any:
-    """A language before the text: any tokenizer of the library, with a normaliser of its own."""
+    """A language token before the text, and a normalizer of its own."""
     from transformers import PreTrainedTokenizerFast
 
     library = Tokenizer(models.Unigram(unigram(), unk_id=2))
@@ -145,7 +145,7 @@ def nllb() -> Any:
         single="eng_Latn $A </s>",
         special_tokens=[("eng_Latn", library.token_to_id("eng_Latn")), ("</s>", 1)],
     )
-    library.enable_padding(length=99)  # what a file may say and nobody listens to
+    library.enable_padding(length=99)  # ignored by transformers and by us
     library.enable_truncation(5)
     return PreTrainedTokenizerFast(
         tokenizer_object=library, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
@@ -153,7 +153,7 @@ def nllb() -> Any:
 
 
 def clip_files() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """CLIP's own vocabulary and merges, from open_clip, under the names that transformers has for both ends."""
+    """CLIP's vocabulary and merges from open_clip, with transformers' names for bos and eos."""
     from open_clip.tokenizer import SimpleTokenizer
 
     theirs = SimpleTokenizer()
@@ -181,7 +181,7 @@ PEERS = {
 
 
 def saved_peer(name: str, folder: Path) -> Path:
-    """The folder `name` in `folder`, with the peer in it."""
+    """`folder / name`, to which the tokenizer has been saved."""
     if not (folder / name).exists():
         PEERS[name].make().save_pretrained(folder / name)
     return folder / name

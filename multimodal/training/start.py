@@ -55,13 +55,12 @@ def make_tokenizer(
     if start is not None and "text" in start.inputs:
         tokenizer = start.inputs["text"]
     else:
-        table = config.inputs.get("text") or PREPROCESSORS.from_dict({"kind": "bpe"})
-        train = getattr(PREPROCESSORS.builder(table), "train", None)
-        if train is not None:
+        settings = config.inputs.get("text") or PREPROCESSORS.from_dict({"kind": "bpe"})
+        if hasattr(settings, "train"):
             if rank() == 0 and not resume:
-                save_preprocessor(train(mixture.texts, table.vocab_size, table.context_length), out)
+                save_preprocessor(settings.train(mixture.texts), out)
             barrier()
-        tokenizer = PREPROCESSORS.build(table, out)
+        tokenizer = PREPROCESSORS.build(settings, out)
     if tokenizer.eos_id is None:
         raise ValueError("tokenizer: expected one with an eos_id, which marks the end of a text, got none")
     return tokenizer  # type: ignore[no-any-return]

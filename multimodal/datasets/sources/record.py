@@ -8,7 +8,7 @@ from typing import Any
 
 from multimodal.datasets.sample import Entry, Stored, check_templates, label_captions
 from multimodal.preprocess import clean_caption
-from multimodal.preprocess.images import SUFFIXES as IMAGE_SUFFIXES
+from multimodal.preprocess import IMAGE_SUFFIXES
 
 MAX_RECORD_BYTES = 1_000_000  # of the JSON or text of one sample
 CAPTION_KEYS = ("captions", "caption", "text")  # the first that is present counts

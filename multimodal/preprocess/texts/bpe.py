@@ -19,6 +19,10 @@ class BPESettings:
     vocab_size: int = 4096
     sha256: dict[str, str] = field(default_factory=dict)
 
+    def train(self, texts: Iterable[str]) -> "BPETokenizer":
+        """The tokenizer that a run file with these settings asks for, trained on the texts of the run."""
+        return BPETokenizer.train(texts, self.vocab_size, self.context_length)
+
 
 class BPETokenizer(Tokenizer):
     """Byte-level BPE (Radford et al. 2019, section 2.2) on lower-cased NFKC text, by the `tokenizers` library.

@@ -40,8 +40,8 @@ def check_contract(config: Any, inputs: Mapping[str, Preprocessor]) -> None:
             )
         preprocessor = inputs[modality]
         pairs = _pairs(part, preprocessor, "image_size", "vocab_size")
-        # An encoder that does not attend to padding finds the end of a text by its end token.
-        if getattr(part, "attends_padding", True) is False:
+        # The end token tells where a text ends: for pooling, and for a mask of the padding.
+        if getattr(part, "pooling", "") == "eos" or not getattr(part, "attends_padding", True):
             pairs += _pairs(part, preprocessor, "eos_id")
         for key, expected, got in pairs:
             if expected != got:

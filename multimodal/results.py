@@ -176,7 +176,25 @@ class Answer(_HasItem):
         return _card(self.item.thumbnail(), body)
 
 
-Result = TypeVar("Result", bound=Classification | Caption | Hit | Match | Answer)
+@dataclass(frozen=True)
+class Generation:
+    """Text generated from text. `score` is the mean log-probability per generated token (natural log)."""
+
+    prompt: str
+    text: str
+    score: float
+
+    def __str__(self) -> str:
+        return self.text
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"prompt": self.prompt, "text": self.text, "score": self.score}
+
+    def _repr_html_(self) -> str:
+        return f"<div>{html.escape(self.text)}</div>" + _small(f"{self.score:.2f} log-probability per token")
+
+
+Result = TypeVar("Result", bound=Classification | Caption | Hit | Match | Answer | Generation)
 
 
 class Results(list[Result], Generic[Result]):

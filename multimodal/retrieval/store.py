@@ -37,7 +37,7 @@ CREATE TABLE files (
 
 
 @dataclass(frozen=True)
-class Space:
+class EmbeddingSpace:
     """Where the vectors come from: two indexes compare only when fingerprint and dim are equal."""
 
     fingerprint: str
@@ -65,7 +65,9 @@ class Store:
     the file turns out to be damaged or the store was closed, and OSError when the disk refuses.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, space: Space, folder: Path) -> None:
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, space: EmbeddingSpace, folder: Path
+    ) -> None:
         self.path = path
         self.space = space
         self.folder = folder
@@ -73,7 +75,7 @@ class Store:
         self._lock = threading.RLock()
 
     @classmethod
-    def create(cls, path: str | Path, space: Space, folder: str | Path) -> "Store":
+    def create(cls, path: str | Path, space: EmbeddingSpace, folder: str | Path) -> "Store":
         """Make a new, empty store, whole at once. Raises FileExistsError unless `path` is free or empty."""
         path = Path(path)
         if path.exists() and (not path.is_file() or path.stat().st_size):
@@ -121,7 +123,7 @@ class Store:
                 meta = dict(connection.execute("SELECT key, value FROM meta"))
                 connection.execute("SELECT count(*) FROM files").fetchone()
             try:
-                space = Space(meta["fingerprint"], int(meta["dim"]), meta["model"])
+                space = EmbeddingSpace(meta["fingerprint"], int(meta["dim"]), meta["model"])
                 folder = Path(from_column(meta["folder"]))
             except (KeyError, ValueError, TypeError) as error:
                 raise ValueError(f"{path} is damaged: its description is incomplete ({error!r})") from None

@@ -1,4 +1,4 @@
-"""Models of open_clip at random weights, and folders with them as it saves them."""
+"""Models of open_clip with random weights, and folders with them as it saves them."""
 
 import copy
 import json
@@ -42,7 +42,13 @@ TIMM = {
 HF_FIELDS = {
     "roberta": {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2, "num_hidden_layers": 2},
     "m2m_100": {
-        **{"d_model": 64, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 96, "decoder_ffn_dim": 96},
+        **{
+            "d_model": 64,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_ffn_dim": 96,
+            "decoder_ffn_dim": 96,
+        },
         **{"encoder_attention_heads": 2, "decoder_attention_heads": 2},
     },
     "mt5": {"d_model": 64, "d_kv": 32, "d_ff": 96, "num_heads": 2, "num_layers": 2},
@@ -56,7 +62,10 @@ def vit_test_patch16_siglip_224(pretrained: bool = False, **options: Any) -> nn.
     """A ViT of SigLIP as timm builds them, but small."""
     width, layers, heads, _ = SIGLIP_VIT
     shape = {"patch_size": 16, "embed_dim": width, "depth": layers, "num_heads": heads}
-    return timm.models.VisionTransformer(**shape, class_token=False, global_pool="map", **options)
+    options = shape | {"class_token": False, "global_pool": "map"} | options
+    return timm.models.vision_transformer._create_vision_transformer(
+        "vit_test_patch16_siglip_224", pretrained=pretrained, **options
+    )
 
 
 def shrink(table: dict[str, Any], layers: int = 2) -> dict[str, Any]:
@@ -97,7 +106,7 @@ def build_peer(table: dict[str, Any], folder: Path | None = None) -> nn.Module:
     if custom:
         kind = open_clip.CoCa if "multimodal_cfg" in table else open_clip.CustomTextCLIP
     peer = kind(**table).eval()
-    set_model_preprocess_cfg(peer, asdict(PreprocessCfg()))  # where its folders have mean and std from
+    set_model_preprocess_cfg(peer, asdict(PreprocessCfg()))  # from which its folders get mean and std
     return peer
 
 
@@ -112,7 +121,7 @@ def save_tower(name: str, folder: Path, **changes: Any) -> Path:
 
 @torch.no_grad()
 def spread(peer: nn.Module) -> nn.Module:
-    """Weights that are all random, norms and biases too, which begin as 1 and 0; pictures give what differs."""
+    """Random weights, norms and biases included, with which different images give different features."""
     for module in peer.visual.modules():
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=2 * module.in_features**-0.5)
@@ -122,7 +131,7 @@ def spread(peer: nn.Module) -> nn.Module:
     if hasattr(peer, "text_decoder"):  # made with torch.empty
         peer.text_decoder.text_projection.normal_(0, 0.05)
     norms = [module for module in peer.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:  # statistics of some pictures, or all of them would look alike
+    for norm in norms:  # statistics of some images; with the initial ones, all images would be alike
         norm.train().momentum = 1.0
     if norms:
         size = peer.visual.image_size

@@ -211,7 +211,9 @@ def vit(tmp_path_factory):
 @torch.no_grad()
 def test_interpolated_positions_match_open_clip(vit):
     folder = vit[2]
-    with pytest.raises(ValueError, match=r"image_size: expected 224, with which the model was trained, got 288"):
+    with pytest.raises(
+        ValueError, match=r"image_size: expected 224, with which the model was trained, got 288"
+    ):
         multimodal.load(folder, image_size=288)
     model = multimodal.load(
         folder, device="cpu", image_size=288, interpolate_positions=True, dtype=torch.float32
@@ -241,7 +243,10 @@ def changed(folder, to, **keys):
     ("keys", "message"),
     [
         ({"size": 256}, "image_size: expected 224, with which the model was trained, got 256"),
-        ({"vision_cfg": {"image_size": 256}}, "image_size: expected 224, with which the model was trained, got 256"),
+        (
+            {"vision_cfg": {"image_size": 256}},
+            "image_size: expected 224, with which the model was trained, got 256",
+        ),
         ({"vision_cfg": {"layers": 2}}, r"weights do not match the config: missing .*blocks\.1"),
         (
             {"text_cfg": {"vocab_size": 49000}},

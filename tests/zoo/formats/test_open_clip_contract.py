@@ -29,7 +29,9 @@ NOWHERE = Path("weights.safetensors")  # is never read
 def test_a_tag_of_another_activation_is_refused(name, message):
     architecture, _, tag = name.partition(":")
     with pytest.raises(ValueError, match=message):
-        OpenClipFormat(name, get_model_config(architecture), get_pretrained_cfg(architecture, tag)).open(NOWHERE, None)
+        OpenClipFormat(name, get_model_config(architecture), get_pretrained_cfg(architecture, tag)).open(
+            NOWHERE, None
+        )
 
 
 def test_a_tag_without_quick_gelu_is_refused_for_an_architecture_with_it():
@@ -85,7 +87,8 @@ def test_tokenizer_with_another_vocabulary_is_refused(tmp_path, factor, fits):
         assert read_tokenizer(SIGLIP, folder, None, siglip(vocab_size)).vocab_size == vocab_size
     else:
         with pytest.raises(
-            ValueError, match=f"tokenizer: expected about {vocab_size} tokens, .*, got {TOKENS} in"
+            ValueError,
+            match=f"tokenizer: expected about {vocab_size} tokens as in the model, got {TOKENS} in",
         ):
             read_tokenizer(SIGLIP, folder, None, siglip(vocab_size))
 

@@ -77,7 +77,9 @@ def compare(peer, tokenizer, processor, model, **padding):
     assert expected.std(0).min() > 0.05  # images and texts matter
     assert expected.std(1).min() > 0.05
     assert (found - expected).abs().max() < 1e-4
-    kinds = {modality: ENCODERS.kind_of(encoder.config) for modality, encoder in model.network.encoders.items()}
+    kinds = {
+        modality: ENCODERS.kind_of(encoder.config) for modality, encoder in model.network.encoders.items()
+    }
     assert kinds == {"image": "vit", "text": "text"}
 
 
@@ -166,7 +168,10 @@ def test_defaults_of_the_whole_model():
     table = {"model_type": "clip", "vision_config": {}, "text_config": {}}
     config = transformers_clip.read_model(table)
     assert config.embed_dim == 512
-    assert {modality: encoder.width for modality, encoder in config.encoders.items()} == {"image": 768, "text": 512}
+    assert {modality: encoder.width for modality, encoder in config.encoders.items()} == {
+        "image": 768,
+        "text": 512,
+    }
 
 
 def test_training_options_have_no_effect(tmp_path):

@@ -124,7 +124,9 @@ def test_another_vocabulary(kind, request):
 
 def test_the_tokenizer_of_another_model(blip):
     PEERS["clip"].make().save_pretrained(blip)
-    with pytest.raises(ValueError, match=r"expected the tokens \['\[CLS\]', '\[SEP\]', .* in its vocabulary, got none"):
+    with pytest.raises(
+        ValueError, match=r"expected the tokens \['\[CLS\]', '\[SEP\]', .* in its vocabulary, got none"
+    ):
         load(blip)
 
 
@@ -132,9 +134,7 @@ def test_other_special_ids(blip, tmp_path):
     text = json.loads((blip / "config.json").read_text())["text_config"]
     for change in ({"sep_token_id": 102}, {"pad_token_id": 1}):
         edit(blip / "config.json", text_config=text | change)
-        with pytest.raises(
-            ValueError, match=r"expected .* to be \[\d+, \d\] as in the model, got \[3, 0\]"
-        ):
+        with pytest.raises(ValueError, match=r"expected .* to be \[\d+, \d\] as in the model, got \[3, 0\]"):
             load(blip)
     edit(blip / "config.json", text_config=text | {"bos_token_id": 99999})
     with pytest.raises(ValueError, match=r"bos_token_id: expected 0 to .*, got 99999"):
@@ -144,9 +144,7 @@ def test_other_special_ids(blip, tmp_path):
 def test_another_end_of_texts(clip):
     text = json.loads((clip / "config.json").read_text())["text_config"]
     edit(clip / "config.json", text_config=text | {"eos_token_id": 49405})
-    with pytest.raises(
-        ValueError, match=r"inputs\.text\.eos_id: expected 49405 as in the model, got 49407"
-    ):
+    with pytest.raises(ValueError, match=r"inputs\.text\.eos_id: expected 49405 as in the model, got 49407"):
         load(clip)
 
 

@@ -26,6 +26,7 @@ LEVEL = {
     ("training", "zoo"),
     ("training", "evaluation"),
     ("__main__", "cli"),
+    ("cli", "__init__"),  # for `__version__`
 }
 HEAVY = {
     "torchvision",
@@ -38,7 +39,10 @@ HEAVY = {
     "pandas",
     "scipy",
 }
-TOP_LEVEL = {"pyproject.toml", "README.md", "LICENSE", "multimodal", "data", "tests", "notebooks"}
+TOP_LEVEL = {
+    *("pyproject.toml", "README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE"),
+    *("multimodal", "data", "tests", "notebooks"),
+}
 MAX_LINES = 300
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from multimodal import __version__
 from multimodal.cli import console
 from multimodal.cli.ask import ask, match
 from multimodal.cli.checkpoints import convert, download, models, verify
@@ -64,7 +65,7 @@ def root(
     2 wrong input; 130 stopped with Ctrl-C.
     """
     if version:
-        console.say(f"multimodal {console.version()}")
+        console.say(f"multimodal {__version__}")
     elif context.invoked_subcommand is None:
         typer.echo(context.get_help())
 

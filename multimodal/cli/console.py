@@ -1,6 +1,5 @@
 """What is printed, and where: results on stdout, everything else on stderr."""
 
-import importlib.metadata
 import json
 import sys
 from collections.abc import Iterable
@@ -68,10 +67,6 @@ def reason(error: Exception) -> str:
 def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """Takes the place of `warnings.showwarning`."""
     complain(str(message))
-
-
-def version() -> str:
-    return importlib.metadata.version("multimodal")
 
 
 def _write(text: str, stream: Any) -> None:

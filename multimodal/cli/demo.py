@@ -14,6 +14,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from multimodal import __version__
 from multimodal.cli import console
 from multimodal.cli.images import read_labels
 from multimodal.cli.make import shown_figure
@@ -136,8 +137,8 @@ def sample_photos() -> Sources:
     paths = [folder / name for folder in folders for name in PHOTOS if (folder / name).is_file()]
     if not paths:
         raise FileNotFoundError(
-            'the photographs of the demo come with scikit-image: pip install "multimodal[demo]", or give your '
-            "own with --photos FOLDER"
+            "the photographs of the demo ship with scikit-image, which is not installed: run `pip install "
+            "scikit-image` (the extra `demo` of multimodal-models), or pass your own with --photos FOLDER"
         )
     return Sources(paths, [path.name for path in paths], False, False)
 
@@ -177,7 +178,7 @@ def look(
     scores = model.similarity(sources, queries).T  # [queries, photos]
     searches = [Search(query, best(row, photos)) for query, row in zip(queries, scores, strict=True)]
     seconds = time.perf_counter() - start
-    made = f"Made by multimodal {console.version()} with {model!r} in {seconds:.1f} s, of {len(photos)} pictures."
+    made = f"Made by multimodal {__version__} with {model!r} in {seconds:.1f} s, of {len(photos)} pictures."
     footer = [MEANING, made] if has_figures(model) else [made]
     return Demo(model.name, facts(model), notes(model), labels, photos, searches, footer), classes.rejected
 

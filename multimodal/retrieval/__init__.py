@@ -1,4 +1,4 @@
-"""The vector index and its store. Vectors and paths only: nothing here has ever seen a model."""
+"""The vector index and its store: vectors and paths only, independent of any model."""
 
 from multimodal.retrieval.store import EmbeddingSpace, Entry, Store
 from multimodal.retrieval.vectors import nearest

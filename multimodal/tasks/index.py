@@ -79,7 +79,7 @@ class Index:
             if index.folder != folder:
                 if index.folder.is_dir() and not index.folder.samefile(folder):
                     raise ValueError(
-                        f"{path}: expected the index of {folder}, got that of {index.folder}: use another path"
+                        f"{path}: expected the index of {folder}, got the index of {index.folder}: use another path"
                     )
                 index._store.move(folder)
             index.update(batch_size)

@@ -78,8 +78,8 @@ def main() -> None:
 
     device = choose_device(arguments.device)
     config = read_run(arguments.recipe)
-    # Few pictures hold few of the labels that wider names are for.
-    data = tuple(replace(source, limit=arguments.limit, wider={}) for source in config.data)
+    # Few images lack many of the labels that the hypernyms name.
+    data = tuple(replace(source, limit=arguments.limit, hypernyms={}) for source in config.data)
     out = tempfile.TemporaryDirectory()
     run = Run(replace(config, data=data), Path(out.name), Path(arguments.data), device, None)
     joint = [stage for stage in run.plan if stage.objective.contrastive and stage.objective.captioning]

@@ -20,7 +20,7 @@ def test_the_public_list():
     assert all(hasattr(multimodal, name) for name in multimodal.__all__)
     assert {"load", "models", "Index", "Model", "Classification", "Caption", "Hit"} <= set(multimodal.__all__)
     assert callable(multimodal.models)  # the function, although a room has this name too
-    assert version("multimodal") == multimodal.__version__
+    assert version("multimodal-models") == multimodal.__version__
 
 
 def test_alone_it_lists_the_commands(run):

@@ -80,7 +80,8 @@ def with_positions(checkpoint: Checkpoint, image_size: int | None, interpolate: 
 
     Raises CheckpointError if that requires positions between the learned ones, unless `interpolate`.
     """
-    encoder, transform = encoder_configs(checkpoint.config).get("image"), checkpoint.inputs.get("image")
+    encoder: Any = encoder_configs(checkpoint.config).get("image")
+    transform: Any = checkpoint.inputs.get("image")
     if not hasattr(encoder, "image_size") or not hasattr(transform, "image_size"):
         if image_size is not None:
             raise CheckpointError(f"image_size: expected None for this model, got {image_size}")

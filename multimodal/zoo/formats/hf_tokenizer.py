@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from multimodal.preprocess import HFTokenizer, read_definition
+from multimodal.preprocess import HFSettings, HFTokenizer, read_definition
 from multimodal.preprocess.tokenizers.definition import parse
 from multimodal.zoo.formats.format import read_json
 from multimodal.zoo.weights import CheckpointError
@@ -20,7 +20,7 @@ BERT_OPTIONS = {
 }
 
 
-def read_tokenizer(folder: Path) -> tuple[str, dict[str, Any]]:
+def read_files(folder: Path) -> tuple[str, dict[str, Any]]:
     """The tokenizer.json of a folder, possibly built from older files, and its tokenizer_config.json.
 
     Raises CheckpointError for padding or truncation on the left.
@@ -35,43 +35,44 @@ def read_tokenizer(folder: Path) -> tuple[str, dict[str, Any]]:
     return read_definition(folder, settings.get("do_lower_case", True)), settings
 
 
-def check_tokenizer(
-    folder: Path, tokenizer: HFTokenizer, settings: Mapping[str, Any], vocab_size: int
-) -> None:
-    """Raise CheckpointError if the two files of a tokenizer contradict each other, or the vocabulary of the model."""
-    definition = tokenizer.definition
-    normalizer = json.loads(definition).get("normalizer") or {}
-    if normalizer.get("type") == "BertNormalizer":
-        for key, theirs in BERT_OPTIONS.items():
-            if key in settings and settings[key] != normalizer.get(theirs):
-                raise CheckpointError(
-                    f"{folder}: tokenizer: {key}: expected {normalizer.get(theirs)!r} as in tokenizer.json, "
-                    f"got {settings[key]!r} in tokenizer_config.json"
-                )
-    if not 0 <= vocab_size - tokenizer.tokens <= MAX_UNUSED:
-        raise CheckpointError(
-            f"{folder}: tokenizer: expected a vocabulary of {vocab_size} as in the model, got {tokenizer.tokens}"
-        )
+def build_tokenizer(
+    folder: Path, definition: str, settings: Mapping[str, Any], text: Any, **fields: Any
+) -> HFTokenizer:
+    """The tokenizer of a folder. text: config of the encoder or decoder that reads it. fields: of `HFSettings`
 
-
-def check_ends(tokenizer: HFTokenizer, prefix: tuple[int, ...], suffix: tuple[int, ...]) -> None:
-    """Raise CheckpointError if a tokenizer.json puts other ids around a text than the model was trained with."""
-    if (tokenizer.prefix, tokenizer.suffix) != (prefix, suffix):
+    Raises CheckpointError if it does not put `bos_id` (if the model has one) before a text and `eos_id` after it, if
+    its vocabulary does not fit the model, and if the two files contradict each other.
+    """
+    sizes = {"context_length": text.context_length, "vocab_size": text.vocab_size}
+    tokenizer = HFTokenizer(definition, HFSettings(**sizes, **fields))
+    prefix = () if tokenizer.bos_id is None else (tokenizer.bos_id,)
+    if (tokenizer.prefix, tokenizer.suffix) != (prefix, (tokenizer.eos_id,)):
         raise CheckpointError(
-            f"tokenizer: expected the ids {prefix} before a text and {suffix} after it, "
+            f"tokenizer: expected the ids {prefix} before a text and {(tokenizer.eos_id,)} after it, "
             f"got {tokenizer.prefix} and {tokenizer.suffix}"
         )
-
-
-def token_name(token: Any) -> str:
-    """A token of tokenizer_config.json: a string, or a table with its content."""
-    return str(token["content"] if isinstance(token, dict) else token)
+    if not 0 <= tokenizer.vocab_size - tokenizer.tokens <= MAX_UNUSED:
+        raise CheckpointError(
+            f"{folder}: tokenizer: expected a vocabulary for the {tokenizer.vocab_size} embeddings of the model, "
+            f"got {tokenizer.tokens} tokens"
+        )
+    normalizer = json.loads(definition).get("normalizer") or {}
+    for key, theirs in BERT_OPTIONS.items() if normalizer.get("type") == "BertNormalizer" else ():
+        if key in settings and settings[key] != normalizer.get(theirs):
+            raise CheckpointError(
+                f"{folder}: tokenizer: {key}: expected {normalizer.get(theirs)!r} as in tokenizer.json, "
+                f"got {settings[key]!r} in tokenizer_config.json"
+            )
+    return tokenizer
 
 
 def token_ids(definition: str, *tokens: Any) -> list[int]:
-    """The ids of tokens in a tokenizer.json. Raises CheckpointError if it does not have them."""
+    """The ids of tokens in a tokenizer.json. Raises CheckpointError if it does not have them.
+
+    tokens: strings, or tables with a content, as in tokenizer_config.json
+    """
     library = parse(definition)
-    names = [token_name(token) for token in tokens]
+    names = [str(token["content"] if isinstance(token, dict) else token) for token in tokens]
     ids = [library.token_to_id(name) for name in names]
     missing = [name for name, number in zip(names, ids, strict=True) if number is None]
     if missing:

@@ -53,4 +53,4 @@ def read_input(folder: Path, modality: str, table: dict[str, Any]) -> Preprocess
     return preprocessor
 
 
-FORMATS.register("multimodal", OwnFormat())
+FORMATS.register("own", OwnFormat())

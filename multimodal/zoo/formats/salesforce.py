@@ -10,12 +10,14 @@ from torch import Tensor
 
 from multimodal.decoders import TextDecoderConfig
 from multimodal.encoders import ImageEncoderConfig, TextEncoderConfig
-from multimodal.preprocess import HFSettings, HFTokenizer, ImageTransform, read_definition
+from multimodal.preprocess import ImageTransform, read_definition
 from multimodal.zoo.checkpoint import Checkpoint, third_party
-from multimodal.zoo.formats import transformers_blip
+from multimodal.zoo.contract import encoder_configs
 from multimodal.zoo.formats.format import FORMATS
-from multimodal.zoo.formats.hf_tokenizer import check_ends, token_ids
+from multimodal.zoo.formats.hf_tokenizer import build_tokenizer, token_ids
 from multimodal.zoo.formats.names import flatten_image_tensors, rename, timm_rules
+from multimodal.zoo.formats.transformers_blip import ANSWERER, CAPTIONER, MATCHER, blip_config
+from multimodal.zoo.formats.transformers_blip import convert_weights as convert_bert
 from multimodal.zoo.weights import READERS, CheckpointError, read_weights
 
 MARK = "visual_encoder.cls_token"  # a key that all of them have
@@ -39,11 +41,23 @@ class SalesforceFormat:
         state = {key: tensor for key, tensor in read_weights(path).items() if not TRAINING.fullmatch(key)}
         if "itm_head.weight" in state and has_decoder(state):
             state = {key: tensor for key, tensor in state.items() if not key.startswith(MATCHING)}
-        image, text = read_image_encoder(state), read_text_fields(state)
-        tokens = read_bert_tokenizer(path, path.parent if tokenizer is None else tokenizer, text)
-        assert tokens.eos_id is not None
-        config = read_model(state, image, text, tokens.eos_id)
-        inputs = {"image": ImageTransform(image.image_size, resize="squash"), "text": tokens}
+        folder = path.parent if tokenizer is None else tokenizer
+        try:
+            definition = read_definition(folder)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{path}: expected the vocab.txt or tokenizer.json of bert-base-uncased beside it, or its folder as "
+                "`tokenizer`, got neither"
+            ) from error
+        bos_id, eos_id, pad_id = token_ids(definition, "[CLS]", "[SEP]", "[PAD]")
+        special = {"bos_id": bos_id, "eos_id": eos_id, "pad_id": pad_id}
+        config = read_model(state, eos_id)
+        encoders = encoder_configs(config)
+        text = encoders.get("text") or config.decoder
+        inputs = {
+            "image": ImageTransform(encoders["image"].image_size, resize="squash"),
+            "text": build_tokenizer(folder, definition, {}, text, clean_up=True, **special),
+        }
         weights = convert_weights(state, config)
         return third_party("Salesforce BLIP", path.stem, path, config, weights, inputs)
 
@@ -52,30 +66,29 @@ def has_decoder(state: Mapping[str, Tensor]) -> bool:
     return "text_decoder.bert.embeddings.word_embeddings.weight" in state
 
 
-def read_image_encoder(state: Mapping[str, Tensor]) -> ImageEncoderConfig:
-    """The ViT that the shapes of a state dict describe. Raises CheckpointError if one is missing."""
+def read_model(state: Mapping[str, Tensor], eos_id: int) -> Any:
+    """The model that the shapes of a state dict describe. Raises CheckpointError if one is missing.
+
+    eos_id: of [SEP], with which texts end
+    """
     _, positions, width = _shape(state, "visual_encoder.pos_embed", 3)
-    patch = _shape(state, "visual_encoder.patch_embed.proj.weight", 4)[-1]
-    return ImageEncoderConfig(
-        image_size=math.isqrt(positions - 1) * patch,
-        patch_size=patch,
+    patch_size = _shape(state, "visual_encoder.patch_embed.proj.weight", 4)[-1]
+    image = ImageEncoderConfig(
+        image_size=math.isqrt(positions - 1) * patch_size,
+        patch_size=patch_size,
         width=width,
         layers=_count(state, r"visual_encoder\.blocks\.(\d+)\..*"),
         heads=width // HEAD_WIDTH,
         mlp_ratio=_shape(state, "visual_encoder.blocks.0.mlp.fc1.weight", 2)[0] / width,
         eps=1e-6,
     )
-
-
-def read_text_fields(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The fields that the text encoder and the decoder share."""
     bert = "text_decoder.bert." if has_decoder(state) else "text_encoder."
     vocab_size, width = _shape(state, f"{bert}embeddings.word_embeddings.weight", 2)
     if vocab_size <= ADDED_TOKENS:
         raise CheckpointError(
             f"weights: expected the vocabulary of BERT and {ADDED_TOKENS} more, got {vocab_size}"
         )
-    return {
+    common: dict[str, Any] = {
         "vocab_size": vocab_size,
         "context_length": _shape(state, f"{bert}embeddings.position_embeddings.weight", 2)[0],
         "width": width,
@@ -85,49 +98,14 @@ def read_text_fields(state: Mapping[str, Tensor]) -> dict[str, Any]:
         "norm_order": "post",
         "eps": 1e-12,
     }
-
-
-def read_model(
-    state: Mapping[str, Tensor], image: ImageEncoderConfig, text: dict[str, Any], eos_id: int
-) -> Any:
-    """The model that a state dict belongs to: one that matches, answers or captions."""
-    decoder_id, matching_id = text["vocab_size"] - 2, text["vocab_size"] - 1  # [DEC], [ENC]
-    encoder = TextEncoderConfig(**text, causal=False, pooling="cls", eos_id=eos_id)
-    decoder = TextDecoderConfig(**text, head="bert", bos_id=decoder_id)
+    text = TextEncoderConfig(**common, causal=False, pooling="cls", eos_id=eos_id)
+    decoder = TextDecoderConfig(**common, head="bert", bos_id=vocab_size - 2)  # [DEC]
+    embed_dim, kind = None, CAPTIONER
     if not has_decoder(state):
-        embed_dim = _shape(state, "vision_proj.weight", 2)[0]
-        return transformers_blip.matcher(image, encoder, embed_dim, matching_id)
-    if "text_encoder.embeddings.word_embeddings.weight" in state:
-        return transformers_blip.answerer(image, encoder, decoder, matching_id)
-    return transformers_blip.captioner(image, decoder)
-
-
-def read_bert_tokenizer(path: Path, folder: Path, text: Mapping[str, Any]) -> HFTokenizer:
-    """The tokenizer of BERT in `folder`, for the model in `path`. text: see `read_text_fields`"""
-    try:
-        definition = read_definition(folder)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{path}: expected the vocab.txt or tokenizer.json of bert-base-uncased beside it, or its folder as "
-            "`tokenizer`, got neither"
-        ) from error
-    bos_id, eos_id, pad_id = token_ids(definition, "[CLS]", "[SEP]", "[PAD]")
-    settings = HFSettings(
-        text["context_length"],
-        bos_id=bos_id,
-        eos_id=eos_id,
-        pad_id=pad_id,
-        clean_up=True,
-        vocab_size=text["vocab_size"],
-    )
-    tokenizer = HFTokenizer(definition, settings)
-    check_ends(tokenizer, (bos_id,), (eos_id,))
-    if text["vocab_size"] - tokenizer.tokens not in (0, ADDED_TOKENS):
-        raise CheckpointError(
-            f"{folder}: tokenizer: expected a vocabulary of {text['vocab_size'] - ADDED_TOKENS}, to which the "
-            f"model adds {ADDED_TOKENS}, got {tokenizer.tokens}"
-        )
-    return tokenizer
+        embed_dim, kind = _shape(state, "vision_proj.weight", 2)[0], MATCHER
+    elif "text_encoder.embeddings.word_embeddings.weight" in state:
+        kind = ANSWERER
+    return blip_config(kind, image, text, decoder, embed_dim, matching_id=vocab_size - 1)  # [ENC]
 
 
 def convert_weights(state: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
@@ -135,7 +113,7 @@ def convert_weights(state: Mapping[str, Tensor], config: Any) -> dict[str, Tenso
     bert = dict(state)
     temperature = bert.pop("temp", None)
     vit = {key: bert.pop(key) for key in state if key.startswith("visual_encoder.")}
-    named = rename(vit, timm_rules(r"visual_encoder\.")) | transformers_blip.convert_weights(bert, config)
+    named = rename(vit, timm_rules(r"visual_encoder\.")) | convert_bert(bert, config)
     flatten_image_tensors(named)
     if temperature is not None and "logit_scale" in named:
         named["logit_scale"] = -temperature.log().reshape(())

@@ -10,11 +10,9 @@ from torch import Tensor
 from multimodal.decoders import TextDecoderConfig
 from multimodal.encoders import ImageEncoderConfig, TextEncoderConfig
 from multimodal.models import BlipAnswererConfig, BlipMatcherConfig, EncoderDecoderConfig
-from multimodal.preprocess import HFSettings, HFTokenizer
-from multimodal.zoo.checkpoint import Checkpoint, third_party
-from multimodal.zoo.formats.format import CONFIG, FORMATS, read_config, read_json, refuse_tokenizer
-from multimodal.zoo.formats.hf_tokenizer import check_ends, check_tokenizer, read_tokenizer, token_ids
-from multimodal.zoo.formats.image_processor import read_transform
+from multimodal.preprocess import HFTokenizer
+from multimodal.zoo.formats.format import FORMATS
+from multimodal.zoo.formats.hf_tokenizer import build_tokenizer, read_files, token_ids
 from multimodal.zoo.formats.names import (
     BERT_BLOCK,
     HF_BLOCK,
@@ -23,8 +21,13 @@ from multimodal.zoo.formats.names import (
     rename,
     rules_within,
 )
-from multimodal.zoo.formats.transformers_folder import VIT, fill_defaults, transformer_fields
-from multimodal.zoo.weights import CheckpointError, find_weights, read_weights
+from multimodal.zoo.formats.transformers_folder import (
+    VIT,
+    TransformersFormat,
+    fill_defaults,
+    transformer_fields,
+)
+from multimodal.zoo.weights import CheckpointError
 
 # What a config.json leaves out: the defaults of `BlipConfig` of transformers
 VISION = VIT | {"image_size": 384, "patch_size": 16, "hidden_act": "gelu", "layer_norm_eps": 1e-5}
@@ -41,33 +44,9 @@ TEXT = {
     "sep_token_id": 102,
     "pad_token_id": 0,
 }
-CAPTIONER, MATCHER, ANSWERER = (
-    f"BlipFor{task}" for task in ("ConditionalGeneration", "ImageTextRetrieval", "QuestionAnswering")
-)
+KINDS = [f"BlipFor{task}" for task in ("ConditionalGeneration", "ImageTextRetrieval", "QuestionAnswering")]
+CAPTIONER, MATCHER, ANSWERER = KINDS
 GENERATION = {"max_new_tokens": 20}  # the default of `generate` in transformers
-
-
-class TransformersBlipFormat:
-    """A folder that `save_pretrained` of one of the three classes of BLIP has written."""
-
-    def recognises(self, path: Path) -> bool:
-        return read_config(path).get("model_type") == "blip"
-
-    def open(self, path: Path, tokenizer: Path | None) -> Checkpoint:
-        refuse_tokenizer(path, tokenizer)
-        table = read_json(path / CONFIG)
-        config = read_model(table)
-        vision, text = (
-            fill_defaults(table, "vision_config", VISION),
-            fill_defaults(table, "text_config", TEXT),
-        )
-        inputs = {
-            "image": read_transform(path, "blip", vision["image_size"]),
-            "text": read_bert_tokenizer(path, text),
-        }
-        file = find_weights(path)
-        weights = convert_weights(read_weights(file), config)
-        return third_party("transformers", path.name, file, config, weights, inputs)
 
 
 def read_model(table: Mapping[str, Any]) -> Any:
@@ -91,64 +70,49 @@ def read_model(table: Mapping[str, Any]) -> Any:
     )
     decoder = TextDecoderConfig(**common, head="bert", bos_id=text["bos_token_id"])
     kinds = table.get("architectures")
-    if kinds == [CAPTIONER]:
-        return captioner(image, decoder)
-    if kinds == [ANSWERER]:
-        return answerer(image, encoder, decoder)
-    if kinds == [MATCHER]:
-        return matcher(image, encoder, table.get("image_text_hidden_size", 256))
-    raise CheckpointError(f"architectures: expected one of {[CAPTIONER, MATCHER, ANSWERER]}, got {kinds}")
+    if not isinstance(kinds, list) or len(kinds) != 1 or kinds[0] not in KINDS:
+        raise CheckpointError(f"architectures: expected one of {KINDS}, got {kinds}")
+    return blip_config(kinds[0], image, encoder, decoder, table.get("image_text_hidden_size", 256))
 
 
-def captioner(image: ImageEncoderConfig, decoder: TextDecoderConfig) -> EncoderDecoderConfig:
-    return EncoderDecoderConfig(encoder=image, decoder=decoder, pooled_in_memory=True, generation=GENERATION)
-
-
-def answerer(
+def blip_config(
+    kind: str,
     image: ImageEncoderConfig,
-    question: TextEncoderConfig,
+    text: TextEncoderConfig,
     decoder: TextDecoderConfig,
+    embed_dim: int | None = None,
     matching_id: int | None = None,
-) -> BlipAnswererConfig:
-    encoders = {"image": image, "text": question}
-    return BlipAnswererConfig(
-        encoders=encoders, decoder=decoder, matching_id=matching_id, generation=GENERATION
-    )
-
-
-def matcher(
-    image: ImageEncoderConfig, text: TextEncoderConfig, embed_dim: int, matching_id: int | None = None
-) -> BlipMatcherConfig:
+) -> Any:
+    """The config of one of the three `KINDS` of BLIP from its parts."""
+    encoders = {"image": image, "text": text}
+    if kind == CAPTIONER:
+        return EncoderDecoderConfig(
+            encoder=image, decoder=decoder, pooled_in_memory=True, generation=GENERATION
+        )
+    if kind == ANSWERER:
+        return BlipAnswererConfig(
+            encoders=encoders, decoder=decoder, matching_id=matching_id, generation=GENERATION
+        )
+    affine = dict.fromkeys(encoders, "affine")
     return BlipMatcherConfig(
-        encoders={"image": image, "text": text},
-        embed_dim=embed_dim,
-        projections={"image": "affine", "text": "affine"},
-        matching_id=matching_id,
+        encoders=encoders, embed_dim=embed_dim, projections=affine, matching_id=matching_id
     )
 
 
-def read_bert_tokenizer(folder: Path, text: Mapping[str, Any]) -> HFTokenizer:
-    """The tokenizer of BERT, with [CLS] before each text and [SEP] after it. text: the text_config of the model"""
-    definition, settings = read_tokenizer(folder)
+def read_tokenizer(folder: Path, table: Mapping[str, Any], text: Any) -> HFTokenizer:
+    """The tokenizer of BERT, with [CLS] before each text and [SEP] after it."""
+    definition, settings = read_files(folder)
     names = [settings.get(f"{key}_token") or f"[{key.upper()}]" for key in ("cls", "sep", "pad")]
     bos_id, eos_id, pad_id = token_ids(definition, *names)
-    expected = [text["sep_token_id"], text["pad_token_id"]]
+    theirs = fill_defaults(table, "text_config", TEXT)
+    expected = [theirs["sep_token_id"], theirs["pad_token_id"]]
     if [eos_id, pad_id] != expected:
         raise CheckpointError(
             f"tokenizer: expected {names[1:]} to be {expected} as in the model, got {[eos_id, pad_id]}"
         )
-    fields = HFSettings(
-        text["max_position_embeddings"],
-        bos_id=bos_id,
-        eos_id=eos_id,
-        pad_id=pad_id,
-        clean_up=settings.get("clean_up_tokenization_spaces", False),
-        vocab_size=text["vocab_size"],
-    )
-    tokenizer = HFTokenizer(definition, fields)
-    check_ends(tokenizer, (bos_id,), (eos_id,))
-    check_tokenizer(folder, tokenizer, settings, text["vocab_size"])
-    return tokenizer
+    special = {"bos_id": bos_id, "eos_id": eos_id, "pad_id": pad_id}
+    clean_up = settings.get("clean_up_tokenization_spaces", False)
+    return build_tokenizer(folder, definition, settings, text, clean_up=clean_up, **special)
 
 
 def convert_weights(state: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
@@ -201,4 +165,6 @@ def bert_rules(theirs: str, ours: str) -> list[tuple[str, str]]:
     ]
 
 
-FORMATS.register("transformers_blip", TransformersBlipFormat())
+FORMATS.register(
+    "transformers_blip", TransformersFormat(("blip",), read_model, read_tokenizer, convert_weights)
+)

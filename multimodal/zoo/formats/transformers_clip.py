@@ -8,11 +8,9 @@ from torch import Tensor
 
 from multimodal.encoders import ImageEncoderConfig, TextEncoderConfig
 from multimodal.models import DualEncoderConfig
-from multimodal.preprocess import HFSettings, HFTokenizer, lower_cased
-from multimodal.zoo.checkpoint import Checkpoint, third_party
-from multimodal.zoo.formats.format import CONFIG, FORMATS, read_config, read_json, refuse_tokenizer
-from multimodal.zoo.formats.hf_tokenizer import check_ends, check_tokenizer, read_tokenizer, token_ids
-from multimodal.zoo.formats.image_processor import read_transform
+from multimodal.preprocess import HFTokenizer, lower_cased
+from multimodal.zoo.formats.format import FORMATS
+from multimodal.zoo.formats.hf_tokenizer import build_tokenizer, read_files, token_ids
 from multimodal.zoo.formats.names import (
     HF_BLOCK,
     flatten_image_tensors,
@@ -21,8 +19,13 @@ from multimodal.zoo.formats.names import (
     rules_within,
     split_cross_attention,
 )
-from multimodal.zoo.formats.transformers_folder import VIT, fill_defaults, transformer_fields
-from multimodal.zoo.weights import CheckpointError, find_weights, read_weights
+from multimodal.zoo.formats.transformers_folder import (
+    VIT,
+    TransformersFormat,
+    fill_defaults,
+    transformer_fields,
+)
+from multimodal.zoo.weights import CheckpointError
 
 GEMMA = ("GemmaTokenizer", "GemmaTokenizerFast", "Siglip2Tokenizer", "Siglip2TokenizerFast")
 # What a config.json leaves out: the defaults of `CLIPConfig` and `SiglipConfig` of transformers
@@ -49,27 +52,6 @@ SIGLIP_TEXT = CLIP_TEXT | {
     "hidden_act": "gelu_pytorch_tanh",
     "layer_norm_eps": 1e-6,
 }
-
-
-class TransformersClipFormat:
-    """A folder that `CLIPModel.save_pretrained` or `SiglipModel.save_pretrained` has written."""
-
-    def recognises(self, path: Path) -> bool:
-        return read_config(path).get("model_type") in ("clip", "siglip")
-
-    def open(self, path: Path, tokenizer: Path | None) -> Checkpoint:
-        refuse_tokenizer(path, tokenizer)
-        table = read_json(path / CONFIG)
-        config = read_model(table)
-        image, text = config.encoders["image"], config.encoders["text"]
-        read_tokens = read_siglip_tokenizer if table["model_type"] == "siglip" else read_clip_tokenizer
-        inputs = {
-            "image": read_transform(path, table["model_type"], image.image_size),
-            "text": read_tokens(path, text),
-        }
-        file = find_weights(path)
-        weights = convert_weights(read_weights(file))
-        return third_party("transformers", path.name, file, config, weights, inputs)
 
 
 def read_model(table: Mapping[str, Any]) -> DualEncoderConfig:
@@ -111,58 +93,42 @@ def read_model(table: Mapping[str, Any]) -> DualEncoderConfig:
     )
 
 
-def read_clip_tokenizer(folder: Path, text: TextEncoderConfig) -> HFTokenizer:
-    """The tokenizer of CLIP, with a token before each text and one after it."""
-    definition, settings = read_tokenizer(folder)
-    bos_id, eos_id = token_ids(
-        definition,
-        settings.get("bos_token") or "<|startoftext|>",
-        settings.get("eos_token") or "<|endoftext|>",
-    )
-    fields = HFSettings(
-        text.context_length,
-        bos_id=bos_id,
-        eos_id=eos_id,
-        pad_id=eos_id,  # as good as any other: the network never attends to it
-        vocab_size=text.vocab_size,
-    )
-    tokenizer = HFTokenizer(definition, fields)
-    check_ends(tokenizer, (bos_id,), (eos_id,))
-    check_tokenizer(folder, tokenizer, settings, text.vocab_size)
-    return tokenizer
+def read_tokenizer(folder: Path, table: Mapping[str, Any], text: TextEncoderConfig) -> HFTokenizer:
+    """The tokenizer of CLIP puts a token before each text and one after it; the tokenizer of SigLIP removes
+    punctuation and pads with the end token; the tokenizer of SigLIP 2 is Gemma's in lower case."""
+    definition, settings = read_files(folder)
 
+    def ids(**defaults: str) -> list[int]:
+        return token_ids(definition, *(settings.get(key) or default for key, default in defaults.items()))
 
-def read_siglip_tokenizer(folder: Path, text: TextEncoderConfig) -> HFTokenizer:
-    """The tokenizer of SigLIP, which drops punctuation and pads with the end token, or of SigLIP 2: Gemma's in lower
-    case."""
-    definition, settings = read_tokenizer(folder)
-    name = str(settings.get("tokenizer_class"))
-    gemma = name in GEMMA
+    if table["model_type"] == "clip":
+        bos_id, eos_id = ids(bos_token="<|startoftext|>", eos_token="<|endoftext|>")
+        special = {"bos_id": bos_id, "eos_id": eos_id, "pad_id": eos_id}  # CLIP never attends to its padding
+        return build_tokenizer(folder, definition, settings, text, **special)
     if settings.get("do_lower_case", True) is not True:
         raise CheckpointError(
             f"tokenizer: do_lower_case: expected True for SigLIP, got {settings['do_lower_case']!r}"
         )
-    default_pad, default_eos = ("<pad>", "<eos>") if gemma else ("</s>", "</s>")
-    pad_id, eos_id = token_ids(
-        definition, settings.get("pad_token") or default_pad, settings.get("eos_token") or default_eos
-    )
-    fields = HFSettings(
-        text.context_length,
+    name = str(settings.get("tokenizer_class"))
+    gemma = name in GEMMA
+    pad, eos = ("<pad>", "<eos>") if gemma else ("</s>", "</s>")
+    pad_id, eos_id = ids(pad_token=pad, eos_token=eos)
+    return build_tokenizer(
+        folder,
+        lower_cased(definition) if gemma else definition,
+        settings,
+        text,
+        eos_id=eos_id,
         pad_id=pad_id,
         clean="siglip" if not gemma and name.startswith(("None", "Siglip")) else "none",
         # The class of Gemma adds these tokens itself; its tokenizer.json does not say so.
         prefix=() if settings.get("add_bos_token") is False else None,
         suffix=(eos_id,) if settings.get("add_eos_token") is True else None,
-        vocab_size=text.vocab_size,
     )
-    tokenizer = HFTokenizer(lower_cased(definition) if gemma else definition, fields)
-    check_ends(tokenizer, (), (eos_id,))
-    check_tokenizer(folder, tokenizer, settings, text.vocab_size)
-    return tokenizer
 
 
-def convert_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of CLIPModel or SiglipModel, by the names of our network."""
+def convert_weights(state: Mapping[str, Tensor], config: DualEncoderConfig) -> dict[str, Tensor]:
+    """The state dict of CLIPModel or SiglipModel, by the names of our network of `config`."""
     parts = [f".self_attn.{part}_proj." for part in "qkv"]
     image, text = "encoders.image.", "encoders.text."
     rules = [
@@ -197,4 +163,6 @@ def convert_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return named
 
 
-FORMATS.register("transformers_clip", TransformersClipFormat())
+FORMATS.register(
+    "transformers_clip", TransformersFormat(("clip", "siglip"), read_model, read_tokenizer, convert_weights)
+)

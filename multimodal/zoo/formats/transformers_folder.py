@@ -1,9 +1,18 @@
-"""What configs of transformers have in common."""
+"""What the folders of transformers have in common."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from multimodal.zoo.weights import CheckpointError
+from torch import Tensor
+
+from multimodal.preprocess import Tokenizer
+from multimodal.zoo.checkpoint import Checkpoint, third_party
+from multimodal.zoo.contract import encoder_configs
+from multimodal.zoo.formats.format import CONFIG, read_config, read_json, refuse_tokenizer
+from multimodal.zoo.formats.image_processor import read_transform
+from multimodal.zoo.weights import CheckpointError, find_weights, read_weights
 
 # What a vision_config leaves out: the defaults that CLIP, SigLIP and BLIP share
 VIT = {
@@ -20,6 +29,38 @@ ACTIVATIONS = {
     "gelu_new": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
 }
+
+
+@dataclass(frozen=True)
+class TransformersFormat:
+    """A folder that `save_pretrained` has written, for the `model_types` of its config.json.
+
+    read_model(table of config.json) -> config of our model
+    read_tokenizer(folder, table, config of our text encoder or decoder) -> tokenizer
+    convert_weights(state dict, config of our model) -> state dict by our names
+    """
+
+    model_types: tuple[str, ...]
+    read_model: Callable[[dict[str, Any]], Any]
+    read_tokenizer: Callable[[Path, dict[str, Any], Any], Tokenizer]
+    convert_weights: Callable[[Mapping[str, Tensor], Any], dict[str, Tensor]]
+
+    def recognises(self, path: Path) -> bool:
+        return read_config(path).get("model_type") in self.model_types
+
+    def open(self, path: Path, tokenizer: Path | None) -> Checkpoint:
+        refuse_tokenizer(path, tokenizer)
+        table = read_json(path / CONFIG)
+        config = self.read_model(table)
+        encoders = encoder_configs(config)
+        text = encoders.get("text") or config.decoder
+        inputs = {
+            "image": read_transform(path, table["model_type"], encoders["image"].image_size),
+            "text": self.read_tokenizer(path, table, text),
+        }
+        file = find_weights(path)
+        weights = self.convert_weights(read_weights(file), config)
+        return third_party("transformers", path.name, file, config, weights, inputs)
 
 
 def fill_defaults(table: Mapping[str, Any], part: str, defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from multimodal.preprocess.preprocessor import load_preprocessor, save_preproces
 from multimodal.zoo import FORMATS, Checkpoint
 
 
-class NpzFormat:
-    """A file .npz with the weights as arrays and a table as JSON; the tokenizer is beside it."""
+class MineFormat:
+    """A file with the weights as arrays and a table as JSON; the tokenizer is beside it."""
 
     def recognises(self, path: Path) -> bool:
-        return path.suffix == ".npz"
+        return path.suffix == ".mine"
 
     def open(self, path: Path, tokenizer: Path | None) -> Checkpoint:
         arrays = dict(np.load(path))
@@ -30,30 +30,31 @@ class NpzFormat:
 
 
 @pytest.fixture
-def npz():
-    FORMATS.register("npz", NpzFormat())
+def mine():
+    FORMATS.register("mine", MineFormat())
     yield
-    FORMATS.unregister("npz")
+    FORMATS.unregister("mine")
 
 
-def test_a_format_from_outside(npz, make_model, tmp_path):
+def test_a_format_from_outside(mine, make_model, tmp_path):
     model = make_model(seed=1)
     inputs = {modality: preprocessor.to_dict() for modality, preprocessor in model.inputs.items()}
     table = json.dumps({"model": MODELS.to_dict(model.network.config), "inputs": inputs})
     weights = {name: parameter.detach().numpy() for name, parameter in model.network.named_parameters()}
-    np.savez(tmp_path / "mine.npz", table=table, **weights)
+    with (tmp_path / "x.mine").open("wb") as file:
+        np.savez(file, table=table, **weights)
     for preprocessor in model.inputs.values():
         save_preprocessor(preprocessor, tmp_path)
-    loaded = multimodal.load(tmp_path / "mine.npz", dtype=torch.float32, device="cpu")
-    assert (loaded.name, loaded.can) == ("mine", model.can)
+    loaded = multimodal.load(tmp_path / "x.mine", dtype=torch.float32, device="cpu")
+    assert (loaded.name, loaded.can) == ("x", model.can)
     assert torch.equal(loaded.embed_texts(["a cat"]), model.embed_texts(["a cat"]))
 
 
 def test_an_unknown_format_is_refused_by_the_names_of_the_known_ones(tmp_path):
-    (tmp_path / "mine.npz").write_bytes(b"PK")
-    message = r"expected a checkpoint in one of the formats \['multimodal', 'open_clip', .*\]"
+    (tmp_path / "x.mine").write_bytes(b"PK")
+    message = r"expected a checkpoint in one of the formats \['open_clip', 'own', .*\]"
     with pytest.raises(ValueError, match=message):
-        multimodal.load(tmp_path / "mine.npz")
+        multimodal.load(tmp_path / "x.mine")
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ValueError, match=rf"{message}, got a config\.json with \{{'model_type': 'bert'\}}"):
         multimodal.load(tmp_path)

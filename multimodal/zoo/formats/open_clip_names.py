@@ -10,15 +10,7 @@ from torch import Tensor
 
 from multimodal.encoders import ENCODERS
 from multimodal.models import DualEncoderConfig
-from multimodal.zoo.formats.names import (
-    OPEN_CLIP_BLOCK,
-    Rules,
-    flatten_image_tensors,
-    rename,
-    rules_within,
-    split_cross_attention,
-    timm_rules,
-)
+from multimodal.zoo.formats import names
 
 # Where the text tower is not under "text.", only these keys belong to it.
 TEXT_KEYS = (
@@ -39,46 +31,48 @@ def convert_weights(state: Mapping[str, Tensor], config: DualEncoderConfig) -> d
         *text_rules(config.encoders["text"], prefix),
         *([] if decoder is None else decoder_rules(decoder.layers, shared)),
     ]
-    named = rename(state, rules)
+    named = names.rename(state, rules)
     for key in ("projections.image.weight", "projections.text.weight", "decoder.head.weight"):
         affine = key == "projections.text.weight" and config.projections["text"] == "affine"
         if key in named and not affine:  # a bare matrix [W, D]; a linear layer has [D, W]
             named[key] = named[key].T
-    flatten_image_tensors(named)
+    names.flatten_image_tensors(named)
     for key in ("logit_scale", "logit_bias"):
         if key in named:
             named[key] = named[key].reshape(())  # some have [1]
     if decoder is not None:
-        split_cross_attention(named, "encoders.image.pool.cross.")
+        names.split_cross_attention(named, "encoders.image.pool.cross.")
         for block in range(shared, shared + 2 * decoder.layers):
-            split_cross_attention(named, f"decoder.blocks.{block}.cross.")
+            names.split_cross_attention(named, f"decoder.blocks.{block}.cross.")
     return named
 
 
-def image_rules(config: Any) -> Rules:
+def image_rules(config: Any) -> names.Rules:
     ours = "encoders.image."
     if ENCODERS.kind_of(config) == "open_clip_image":
         return [(r"visual\.(.*)", rf"{ours}tower.\1")]
     if config.pooling == "map":
-        return timm_rules(r"visual\.trunk\.")
+        return names.timm_rules(r"visual\.trunk\.")
     after = f"{ours}pool.norm" if config.pooling == "queries" else f"{ours}norm"
     return [
         (r"visual\.conv1\.(.*)", rf"{ours}patches.\1"),
         (r"visual\.class_embedding", f"{ours}class_token"),
         (r"visual\.positional_embedding", f"{ours}positions"),
         (r"visual\.ln_pre\.(.*)", rf"{ours}norm_input.\1"),
-        *rules_within(r"visual\.transformer\.resblocks\.(\d+)\.", OPEN_CLIP_BLOCK, rf"{ours}blocks.\1."),
+        *names.rules_within(
+            r"visual\.transformer\.resblocks\.(\d+)\.", names.OPEN_CLIP_BLOCK, rf"{ours}blocks.\1."
+        ),
         (r"visual\.attn_pool\.query", f"{ours}pool.queries"),
         (r"visual\.attn_pool\.ln_q\.(.*)", rf"{ours}pool.norm_queries.\1"),
         (r"visual\.attn_pool\.ln_k\.(.*)", rf"{ours}pool.cross.norm_memory.\1"),
         (r"visual\.attn_pool\.attn\.out_proj\.(.*)", rf"{ours}pool.cross.out.\1"),
-        (r"visual\.attn_pool\.attn\.(.*)", rf"{ours}pool.cross.\1"),  # see split_cross_attention
+        (r"visual\.attn_pool\.attn\.(.*)", rf"{ours}pool.cross.\1"),  # see names.split_cross_attention
         (r"visual\.ln_post\.(.*)", rf"{after}.\1"),
         (r"visual\.proj", "projections.image.weight"),
     ]
 
 
-def text_rules(config: Any, prefix: str) -> Rules:
+def text_rules(config: Any, prefix: str) -> names.Rules:
     """prefix: the pattern of what comes before the keys of the text tower"""
     ours = "encoders.text."
     if ENCODERS.kind_of(config) == "open_clip_text":
@@ -87,27 +81,33 @@ def text_rules(config: Any, prefix: str) -> Rules:
         (rf"{prefix}token_embedding\.(.*)", rf"{ours}embedding.\1"),
         (rf"{prefix}positional_embedding", f"{ours}positions"),
         (rf"{prefix}cls_emb", f"{ours}appended"),
-        *rules_within(rf"{prefix}transformer\.resblocks\.(\d+)\.", OPEN_CLIP_BLOCK, rf"{ours}blocks.\1."),
+        *names.rules_within(
+            rf"{prefix}transformer\.resblocks\.(\d+)\.", names.OPEN_CLIP_BLOCK, rf"{ours}blocks.\1."
+        ),
         (rf"{prefix}ln_final\.(.*)", rf"{ours}norm.\1"),
         (rf"{prefix}text_projection", "projections.text.weight"),
         (rf"{prefix}text_projection\.(.*)", r"projections.text.\1"),
     ]
 
 
-def decoder_rules(layers: int, shared: int) -> Rules:
+def decoder_rules(layers: int, shared: int) -> names.Rules:
     """For CoCa, where `shared` blocks of the text encoder come first, and each block is followed by a cross block."""
     cross = (
-        *((pattern, name) for pattern, name in OPEN_CLIP_BLOCK if pattern.startswith((r"mlp", r"ln_2"))),
+        *(
+            (pattern, name)
+            for pattern, name in names.OPEN_CLIP_BLOCK
+            if pattern.startswith((r"mlp", r"ln_2"))
+        ),
         (r"ln_1\.(.*)", r"norm_cross.\1"),
         (r"ln_1_kv\.(.*)", r"cross.norm_memory.\1"),
         (r"attn\.out_proj\.(.*)", r"cross.out.\1"),
-        (r"attn\.(in_proj_.*)", r"cross.\1"),  # see split_cross_attention
+        (r"attn\.(in_proj_.*)", r"cross.\1"),  # see names.split_cross_attention
     )
     rules: list[tuple[str, str]] = []
     for i in range(layers):
         block = shared + 2 * i
         for theirs, block_rules, ours in (
-            ("resblocks", OPEN_CLIP_BLOCK, block),
+            ("resblocks", names.OPEN_CLIP_BLOCK, block),
             ("cross_attn", cross, block + 1),
         ):
             rules += [

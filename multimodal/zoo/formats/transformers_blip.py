@@ -11,16 +11,9 @@ from multimodal.decoders import TextDecoderConfig
 from multimodal.encoders import ImageEncoderConfig, TextEncoderConfig
 from multimodal.models import BlipAnswererConfig, BlipMatcherConfig, EncoderDecoderConfig
 from multimodal.preprocess import HFTokenizer
+from multimodal.zoo.formats import names
 from multimodal.zoo.formats.format import FORMATS
 from multimodal.zoo.formats.hf_tokenizer import build_tokenizer, read_files, token_ids
-from multimodal.zoo.formats.names import (
-    BERT_BLOCK,
-    HF_BLOCK,
-    flatten_image_tensors,
-    fuse,
-    rename,
-    rules_within,
-)
 from multimodal.zoo.formats.transformers_folder import (
     VIT,
     TransformersFormat,
@@ -102,13 +95,13 @@ def blip_config(
 def read_tokenizer(folder: Path, table: Mapping[str, Any], text: Any) -> HFTokenizer:
     """The tokenizer of BERT, with [CLS] before each text and [SEP] after it."""
     definition, settings = read_files(folder)
-    names = [settings.get(f"{key}_token") or f"[{key.upper()}]" for key in ("cls", "sep", "pad")]
-    bos_id, eos_id, pad_id = token_ids(definition, *names)
+    tokens = [settings.get(f"{key}_token") or f"[{key.upper()}]" for key in ("cls", "sep", "pad")]
+    bos_id, eos_id, pad_id = token_ids(definition, *tokens)
     theirs = fill_defaults(table, "text_config", TEXT)
     expected = [theirs["sep_token_id"], theirs["pad_token_id"]]
     if [eos_id, pad_id] != expected:
         raise CheckpointError(
-            f"tokenizer: expected {names[1:]} to be {expected} as in the model, got {[eos_id, pad_id]}"
+            f"tokenizer: expected {tokens[1:]} to be {expected} as in the model, got {[eos_id, pad_id]}"
         )
     special = {"bos_id": bos_id, "eos_id": eos_id, "pad_id": pad_id}
     clean_up = settings.get("clean_up_tokenization_spaces", False)
@@ -125,7 +118,7 @@ def convert_weights(state: Mapping[str, Tensor], config: Any) -> dict[str, Tenso
         (r"vision_model\.embeddings\.class_embedding", f"{image}class_token"),
         (r"vision_model\.embeddings\.position_embedding", f"{image}positions"),
         (r"vision_model\.embeddings\.patch_embedding\.(.*)", rf"{image}patches.\1"),
-        *rules_within(r"vision_model\.encoder\.layers\.(\d+)\.", HF_BLOCK, rf"{image}blocks.\1."),
+        *names.rules_within(r"vision_model\.encoder\.layers\.(\d+)\.", names.HF_BLOCK, rf"{image}blocks.\1."),
         (r"vision_model\.post_layernorm\.(.*)", rf"{image}norm.\1"),
         *bert_rules(r"text_encoder\.", "encoders.text."),
         *bert_rules(r"text_decoder\.bert\.", "decoder."),
@@ -142,9 +135,9 @@ def convert_weights(state: Mapping[str, Tensor], config: Any) -> dict[str, Tenso
         state.setdefault("text_decoder.cls.predictions.decoder.bias", state[bias])
     for attention, parts in (("attention", ("query", "key", "value")), ("crossattention", ("key", "value"))):
         fused = f".{attention}.self.{'qkv' if 'query' in parts else 'kv'}."
-        state = fuse(state, [f".{attention}.self.{part}." for part in parts], fused)
-    named = rename(state, rules)
-    flatten_image_tensors(named)
+        state = names.fuse(state, [f".{attention}.self.{part}." for part in parts], fused)
+    named = names.rename(state, rules)
+    names.flatten_image_tensors(named)
     # The head shares the weights of the embedding, see `TextDecoderConfig.tie_embeddings`.
     head = named.pop("decoder.head.linear.weight", None)
     if head is not None and not head.equal(named["decoder.embedding.weight"]):
@@ -161,7 +154,7 @@ def bert_rules(theirs: str, ours: str) -> list[tuple[str, str]]:
         (rf"{theirs}embeddings\.word_embeddings\.(.*)", rf"{ours}embedding.\1"),
         (rf"{theirs}embeddings\.position_embeddings\.weight", f"{ours}positions"),
         (rf"{theirs}embeddings\.LayerNorm\.(.*)", rf"{ours}embedding_norm.\1"),
-        *rules_within(rf"{theirs}encoder\.layer\.(\d+)\.", BERT_BLOCK, rf"{ours}blocks.\1."),
+        *names.rules_within(rf"{theirs}encoder\.layer\.(\d+)\.", names.BERT_BLOCK, rf"{ours}blocks.\1."),
     ]
 
 

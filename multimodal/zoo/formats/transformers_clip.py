@@ -9,16 +9,9 @@ from torch import Tensor
 from multimodal.encoders import ImageEncoderConfig, TextEncoderConfig
 from multimodal.models import DualEncoderConfig
 from multimodal.preprocess import HFTokenizer, lower_cased
+from multimodal.zoo.formats import names
 from multimodal.zoo.formats.format import FORMATS
 from multimodal.zoo.formats.hf_tokenizer import build_tokenizer, read_files, token_ids
-from multimodal.zoo.formats.names import (
-    HF_BLOCK,
-    flatten_image_tensors,
-    fuse,
-    rename,
-    rules_within,
-    split_cross_attention,
-)
 from multimodal.zoo.formats.transformers_folder import (
     VIT,
     TransformersFormat,
@@ -138,7 +131,7 @@ def convert_weights(state: Mapping[str, Tensor], config: DualEncoderConfig) -> d
         (r"vision_model\.embeddings\.patch_embedding\.(.*)", rf"{image}patches.\1"),
         (r"vision_model\.embeddings\.position_embedding\.weight", f"{image}positions"),
         (r"vision_model\.pre_layrnorm\.(.*)", rf"{image}norm_input.\1"),  # [sic]
-        *rules_within(r"vision_model\.encoder\.layers\.(\d+)\.", HF_BLOCK, rf"{image}blocks.\1."),
+        *names.rules_within(r"vision_model\.encoder\.layers\.(\d+)\.", names.HF_BLOCK, rf"{image}blocks.\1."),
         (r"vision_model\.post_layernorm\.(.*)", rf"{image}norm.\1"),
         (r"vision_model\.head\.probe", f"{image}pool.query"),
         (r"vision_model\.head\.attention\.out_proj\.(.*)", rf"{image}pool.cross.out.\1"),
@@ -148,15 +141,15 @@ def convert_weights(state: Mapping[str, Tensor], config: DualEncoderConfig) -> d
         (r"vision_model\.head\.mlp\.fc2\.(.*)", rf"{image}pool.mlp.2.\1"),
         (r"text_model\.embeddings\.token_embedding\.(.*)", rf"{text}embedding.\1"),
         (r"text_model\.embeddings\.position_embedding\.weight", f"{text}positions"),
-        *rules_within(r"text_model\.encoder\.layers\.(\d+)\.", HF_BLOCK, rf"{text}blocks.\1."),
+        *names.rules_within(r"text_model\.encoder\.layers\.(\d+)\.", names.HF_BLOCK, rf"{text}blocks.\1."),
         (r"text_model\.final_layer_norm\.(.*)", rf"{text}norm.\1"),
         (r"text_model\.head\.(.*)", r"projections.text.\1"),
         (r"text_projection\.(.*)", r"projections.text.\1"),
         (r"visual_projection\.(.*)", r"projections.image.\1"),
     ]
-    named = rename(fuse(state, parts, ".self_attn.qkv."), rules)
-    flatten_image_tensors(named)
-    split_cross_attention(named, f"{image}pool.cross.")
+    named = names.rename(names.fuse(state, parts, ".self_attn.qkv."), rules)
+    names.flatten_image_tensors(named)
+    names.split_cross_attention(named, f"{image}pool.cross.")
     for key in ("logit_scale", "logit_bias"):
         if key in named:
             named[key] = named[key].reshape(())  # [1] in SigLIP

@@ -9,7 +9,7 @@ from rich.table import Table
 from multimodal.cli import console
 from multimodal.cli.options import AsJson
 from multimodal.preprocess import printable
-from multimodal.zoo import Listed, Models, load
+from multimodal.zoo import ModelEntry, Models, load
 from multimodal.zoo import convert as convert_checkpoint
 from multimodal.zoo import download as download_checkpoint
 from multimodal.zoo import models as list_models
@@ -72,8 +72,8 @@ def model_table(listed: Models, tags: int | None) -> Table:
     return table
 
 
-def count(each: Listed) -> str:
-    return "" if each.parameters is None else f"{each.parameters / 1e6:,.0f} M"
+def count(each: ModelEntry) -> str:
+    return "" if each.num_parameters is None else f"{each.num_parameters / 1e6:,.0f} M"
 
 
 def named(tags: tuple[str, ...], most: int | None) -> str:

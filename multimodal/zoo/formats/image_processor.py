@@ -1,4 +1,4 @@
-"""The image processors of transformers, read from a folder: all that they do is expressed, or refused."""
+"""Image processors in the files of transformers: everything that they do is expressed as a transform, or refused."""
 
 import json
 import math
@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from multimodal.preprocess import OPENAI_MEAN, OPENAI_STD, ImageTransform
-from multimodal.zoo.opening.foreign import read_json
+from multimodal.zoo.formats.format import read_json
+from multimodal.zoo.weights import CheckpointError
 
 RESAMPLES = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers, and our names
 HALF = (0.5, 0.5, 0.5)
-# What the files leave out: the defaults of the three classes.
+# The defaults of the three classes, for keys that a file leaves out
 COMMON = {
     "do_resize": True,
     "do_rescale": True,
@@ -28,8 +29,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "Blip": COMMON | {"size": 384},
 }
 KINDS = {"clip": "CLIP", "siglip": "Siglip", "blip": "Blip"}
-# Names of classes; what is done to every picture anyway, or not at all where it is None; and padding to the
-# largest picture of a batch, which BLIP's files ask for: all are of one size.
+# Keys without an effect on the result: names of classes, options that always apply, and the padding of BLIP's first
+# files to the largest image of a batch, in which all images have one size
 HARMLESS = {
     *("processor_class", "image_processor_type", "feature_extractor_type", "do_convert_rgb", "data_format"),
     *("input_data_format", "device", "return_tensors", "disable_grouping", "default_to_square", "backend"),
@@ -38,17 +39,17 @@ HARMLESS = {
 }
 
 
-def transformers_transform(folder: Path, kind: str, image_size: int) -> ImageTransform:
-    """That of processor_config.json or preprocessor_config.json; where neither is there, what the class of this
-    kind of model does, at the size that the model has.
+def read_transform(folder: Path, kind: str, image_size: int) -> ImageTransform:
+    """The transform of processor_config.json or preprocessor_config.json.
 
-    Raises ValueError for what an `ImageTransform` cannot do, and for two files that say different things.
+    Without such a file, what the class for this kind of model does by default, at the image size of the model.
+    Raises CheckpointError for a step that `ImageTransform` does not have, and for two files that differ.
     """
     path, given = _table(folder)
     name = str(given.get("image_processor_type") or given.get("feature_extractor_type") or KINDS[kind])
     known = [known for known in DEFAULTS if name in _names(known)]
     if not known:
-        raise ValueError(
+        raise CheckpointError(
             f"{path}: expected an image processor of {sorted(DEFAULTS)}, got image_processor_type {name!r}"
         )
     if not path.is_file():
@@ -56,18 +57,15 @@ def transformers_transform(folder: Path, kind: str, image_size: int) -> ImageTra
     table = DEFAULTS[known[0]] | {key: value for key, value in given.items() if value is not None}
     unknown = sorted(set(table) - HARMLESS - set(COMMON) - {"size", "crop_size"})
     if unknown:
-        raise ValueError(f"{path}: expected {sorted(DEFAULTS['CLIP'])}, got {unknown}")
-    for key, expected in (
-        ("do_resize", True),
-        ("do_rescale", True),
-    ):
-        if table[key] is not expected:
-            raise ValueError(f"{path}: {key}: expected {expected}, got {table[key]!r}")
+        raise CheckpointError(f"{path}: expected {sorted(DEFAULTS['CLIP'])}, got {unknown}")
+    for key in ("do_resize", "do_rescale"):
+        if table[key] is not True:
+            raise CheckpointError(f"{path}: {key}: expected True, got {table[key]!r}")
     factor, resample = table["rescale_factor"], table["resample"]
     if not isinstance(factor, float) or not math.isclose(factor, 1 / 255, rel_tol=1e-6):
-        raise ValueError(f"{path}: rescale_factor: expected 1 / 255, got {factor!r}")
+        raise CheckpointError(f"{path}: rescale_factor: expected 1 / 255, got {factor!r}")
     if not isinstance(resample, int) or resample not in RESAMPLES:
-        raise ValueError(f"{path}: resample: expected one of {RESAMPLES}, got {resample!r}")
+        raise CheckpointError(f"{path}: resample: expected one of {RESAMPLES}, got {resample!r}")
     size, resize = _size(path, table, known[0])
     mean, std = table["image_mean"], table["image_std"]
     if not table["do_normalize"]:
@@ -76,23 +74,25 @@ def transformers_transform(folder: Path, kind: str, image_size: int) -> ImageTra
 
 
 def _table(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Where what is said of pictures stands, and what is."""
+    """The file with the settings of the image processor, and these settings."""
     old, new = folder / "preprocessor_config.json", folder / "processor_config.json"
-    whole = read_json(new, {}).get("image_processor")
-    if not isinstance(whole, dict):
+    nested = read_json(new, {}).get("image_processor")
+    if not isinstance(nested, dict):
         return old, read_json(old, {})
-    if old.is_file() and _said(read_json(old)) != _said(whole):
-        raise ValueError(
-            f"{folder}: expected {new.name} to say the same of pictures as {old.name}, got another"
+    if old.is_file() and _effective(read_json(old)) != _effective(nested):
+        raise CheckpointError(
+            f"{folder}: expected the same image processor in {new.name} and {old.name}, got two different ones"
         )
-    return new, whole
+    return new, nested
 
 
-def _said(table: Mapping[str, Any]) -> str:
+def _effective(table: Mapping[str, Any]) -> str:
+    """The settings with an effect, in a form that can be compared."""
     return json.dumps({key: value for key, value in table.items() if key not in HARMLESS}, sort_keys=True)
 
 
 def _names(kind: str) -> set[str]:
+    """The names of the classes of transformers for one kind of image processor."""
     return {kind} | {
         f"{kind}{what}{backend}"
         for what in ("ImageProcessor", "FeatureExtractor")
@@ -101,22 +101,22 @@ def _names(kind: str) -> set[str]:
 
 
 def _size(path: Path, table: Mapping[str, Any], kind: str) -> tuple[int, str]:
-    """The side of the result, and how a picture gets it."""
+    """`image_size` and `resize` of the transform."""
     size: Any = table["size"]
-    if isinstance(size, int):  # as early files have it; of CLIP's it is the shorter side
+    if isinstance(size, int):  # in early files; the shorter side for CLIP
         size = {"shortest_edge": size} if kind == "CLIP" else {"height": size, "width": size}
     if not isinstance(size, dict) or set(size) not in ({"shortest_edge"}, {"height", "width"}):
-        raise ValueError(f"{path}: size: expected a shortest_edge, or height and width, got {size!r}")
+        raise CheckpointError(f"{path}: size: expected a shortest_edge, or height and width, got {size!r}")
     if len(set(size.values())) != 1:
-        raise ValueError(f"{path}: size: expected a square, got {size}")
+        raise CheckpointError(f"{path}: size: expected a square, got {size}")
     [side] = set(size.values())
     shortest = "shortest_edge" in size
     if not table["do_center_crop"]:
         if shortest:
-            raise ValueError(f"{path}: do_center_crop: expected True for a size of {size}, got False")
+            raise CheckpointError(f"{path}: do_center_crop: expected True for a size of {size}, got False")
         return side, "squash"
     crop: Any = table.get("crop_size", size)
     crop = {"height": crop, "width": crop} if isinstance(crop, int) else crop
     if crop != {"height": side, "width": side}:
-        raise ValueError(f"{path}: crop_size: expected {side}, as the size, got {crop}")
+        raise CheckpointError(f"{path}: crop_size: expected {side} as in size, got {crop}")
     return side, "crop_floor" if shortest else "squash"

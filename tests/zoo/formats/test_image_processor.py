@@ -1,4 +1,4 @@
-"""The transform that is read from a folder of transformers, beside the processor that was saved there."""
+"""The transform that is read from a folder of transformers gives the same pixels as the processor saved there."""
 
 import json
 
@@ -8,10 +8,10 @@ import torch
 import transformers
 from PIL import Image
 
-from multimodal.zoo.opening.image_processor import transformers_transform
+from multimodal.zoo.formats.image_processor import read_transform
 
 
-def odd_pictures():
+def odd_images():
     rng = np.random.default_rng(0)
     for size in [(1, 1), (31, 200), (640, 427), (33, 32), *rng.integers(1, 260, (12, 2)).tolist()]:
         yield Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
@@ -20,8 +20,8 @@ def odd_pictures():
 PROCESSORS = {
     "clip": ("clip", "CLIP", {}),
     "clip, other sizes": ("clip", "CLIP", {"size": {"shortest_edge": 47}, "crop_size": 47}),
-    "clip, sides as they are": ("clip", "CLIP", {"size": {"height": 40, "width": 40}, "crop_size": 40}),
-    "clip, no cut": ("clip", "CLIP", {"size": {"height": 40, "width": 40}, "do_center_crop": False}),
+    "clip, squashed": ("clip", "CLIP", {"size": {"height": 40, "width": 40}, "crop_size": 40}),
+    "clip, no crop": ("clip", "CLIP", {"size": {"height": 40, "width": 40}, "do_center_crop": False}),
     "clip, bilinear": ("clip", "CLIP", {"resample": 2}),
     "siglip": ("siglip", "Siglip", {}),
     "siglip, its own constants": (
@@ -31,7 +31,7 @@ PROCESSORS = {
     ),
     "siglip, plain": ("siglip", "Siglip", {"do_normalize": False}),
     "blip": ("blip", "Blip", {}),
-    "blip, as its first files": ("blip", "Blip", {"do_pad": True, "size_divisor": 32}),
+    "blip, first files": ("blip", "Blip", {"do_pad": True, "size_divisor": 32}),
     "blip, bilinear": ("blip", "Blip", {"resample": 2, "size": {"height": 96, "width": 96}}),
     "blip with the processor of clip": ("blip", "CLIP", {}),
 }
@@ -39,7 +39,7 @@ PROCESSORS = {
 
 @pytest.mark.parametrize("name", list(PROCESSORS))
 @pytest.mark.parametrize("nested", [False, True], ids=["preprocessor_config", "processor_config"])
-def test_the_same_pixels_as_its_processor(name, nested, tmp_path):
+def test_pixels_match_the_processor(name, nested, tmp_path):
     kind, prefix, options = PROCESSORS[name]
     processor = getattr(transformers, f"{prefix}ImageProcessorPil")(**options)
     processor.save_pretrained(tmp_path)
@@ -48,35 +48,35 @@ def test_the_same_pixels_as_its_processor(name, nested, tmp_path):
         table = {"image_processor": json.loads(path.read_text()), "processor_class": f"{prefix}Processor"}
         (tmp_path / "processor_config.json").write_text(json.dumps(table))
         path.unlink()
-    ours = transformers_transform(tmp_path, kind, 1)  # the file says its size
-    for picture in odd_pictures():
-        expected = processor(picture, return_tensors="pt")["pixel_values"][0]
-        assert torch.equal(ours(picture), expected), picture.size
+    ours = read_transform(tmp_path, kind, 1)  # the size is in the file
+    for image in odd_images():
+        expected = processor(image, return_tensors="pt")["pixel_values"][0]
+        assert torch.equal(ours(image), expected), image.size
 
 
 @pytest.mark.parametrize(("kind", "prefix"), [("clip", "CLIP"), ("siglip", "Siglip"), ("blip", "Blip")])
-def test_what_a_file_leaves_out_is_what_its_class_does(kind, prefix, tmp_path):
+def test_missing_keys_are_the_defaults_of_the_class(kind, prefix, tmp_path):
     processor = getattr(transformers, f"{prefix}ImageProcessorPil")()
     size = 384 if kind == "blip" else 224
-    picture = list(odd_pictures())[2]
-    expected = processor(picture, return_tensors="pt")["pixel_values"][0]
+    image = list(odd_images())[2]
+    expected = processor(image, return_tensors="pt")["pixel_values"][0]
     for table in (None, {}, {"feature_extractor_type": f"{prefix}FeatureExtractor"}):
         if table is not None:
             (tmp_path / "preprocessor_config.json").write_text(json.dumps(table))
-        assert torch.equal(transformers_transform(tmp_path, kind, size)(picture), expected)
+        assert torch.equal(read_transform(tmp_path, kind, size)(image), expected)
 
 
 def test_an_early_file(tmp_path):
     table = {"feature_extractor_type": "CLIPFeatureExtractor", "size": 50, "crop_size": 50, "resample": 3}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(table | {"do_normalize": True}))
     processor = transformers.CLIPImageProcessorPil(size={"shortest_edge": 50}, crop_size=50)
-    for picture in odd_pictures():
-        expected = processor(picture, return_tensors="pt")["pixel_values"][0]
-        assert torch.equal(transformers_transform(tmp_path, "clip", 50)(picture), expected)
+    for image in odd_images():
+        expected = processor(image, return_tensors="pt")["pixel_values"][0]
+        assert torch.equal(read_transform(tmp_path, "clip", 50)(image), expected)
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "blip"])
-def test_without_a_file_it_is_the_size_of_the_model(kind, tmp_path):
-    assert transformers_transform(tmp_path, kind, 336).image_size == 336
+def test_without_a_file_the_size_is_the_model_s(kind, tmp_path):
+    assert read_transform(tmp_path, kind, 336).image_size == 336
     (tmp_path / "preprocessor_config.json").write_text("{}")
-    assert transformers_transform(tmp_path, kind, 336).image_size != 336
+    assert read_transform(tmp_path, kind, 336).image_size != 336

@@ -1,5 +1,6 @@
 """Raw input to tensors: images to pixels, texts to token ids. `PREPROCESSORS` lists the registered kinds."""
 
+from multimodal.files import printable
 from multimodal.preprocess.images.augment import Augment
 from multimodal.preprocess.images.decode import IMAGE_SUFFIXES, MAX_BYTES, open_image
 from multimodal.preprocess.images.error import ImageError
@@ -13,7 +14,7 @@ from multimodal.preprocess.preprocessor import (
 )
 from multimodal.preprocess.sources import Sources, decode_all, resolve
 from multimodal.preprocess.texts.bpe import BPESettings, BPETokenizer
-from multimodal.preprocess.texts.cleaning import clean_caption, printable
+from multimodal.preprocess.texts.cleaning import clean_caption
 from multimodal.preprocess.texts.clip import ClipSettings, ClipTokenizer
 from multimodal.preprocess.texts.hf import HFSettings, HFTokenizer
 from multimodal.preprocess.texts.tokenizer import Tokenizer

@@ -124,7 +124,9 @@ class Store:
                 space = EmbeddingSpace(meta["fingerprint"], int(meta["dim"]), meta["model"])
                 folder = Path(from_column(meta["folder"]))
             except (KeyError, ValueError, TypeError) as error:
-                raise ValueError(f"{path}: expected an index, got a damaged one: its description is incomplete ({error!r})") from None
+                raise ValueError(
+                    f"{path}: expected an index, got a damaged one: its description is incomplete ({error!r})"
+                ) from None
         except BaseException:
             connection.close()
             raise
@@ -152,7 +154,9 @@ class Store:
             for column, vector, crc in connection.execute("SELECT path, vector, crc FROM files"):
                 path = from_column(column)
                 if path not in place or not isinstance(vector, bytes) or crc != _crc(path, vector):
-                    raise ValueError(f"{self.path}: expected the vector of {path} as it was written, got a damaged one")
+                    raise ValueError(
+                        f"{self.path}: expected the vector of {path} as it was written, got a damaged one"
+                    )
                 matrix[place[path]] = np.frombuffer(vector, dtype="<f4")
             return paths, torch.from_numpy(matrix.astype(np.float32, copy=False))
 
@@ -177,7 +181,9 @@ class Store:
                     (to_column(other), entry.sha256),
                 ).fetchone()
                 if found is None:
-                    raise ValueError(f"copy: expected {other} in {self.path} with the contents of {entry.path}, got none")
+                    raise ValueError(
+                        f"copy: expected {other} in {self.path} with the contents of {entry.path}, got none"
+                    )
                 written.append(_row(entry, found[0], self.space.dim))
             connection.executemany(
                 "INSERT INTO files (path, size, mtime_ns, sha256, crc, vector) VALUES (?, ?, ?, ?, ?, ?) "

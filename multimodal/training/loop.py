@@ -17,6 +17,7 @@ from torch import Tensor
 from multimodal.config import to_dict
 from multimodal.datasets import Batch, Mixture
 from multimodal.distributed import barrier, mean_over_ranks, process_group, rank, world_size
+from multimodal.evaluation import Report
 from multimodal.files import clear_leftovers
 from multimodal.model import Model
 from multimodal.models import MAX_LOGIT_SCALE
@@ -37,7 +38,7 @@ from multimodal.training.start import (
 from multimodal.training.state import Progress, load_progress, load_state, save_state
 from multimodal.zoo import choose_device, load_folder, save_folder, update_card
 
-Evaluate = Callable[[Model], dict[str, float]]
+Evaluate = Callable[[Model], Report]
 STATE = "state.safetensors"
 
 
@@ -58,7 +59,7 @@ def train(
 
     root: the folder that the paths of the data are relative to.
     resume: continue the run in `out`, or start it if there is none.
-    evaluate: called with the model every `evaluate_every` steps and at the end, returns figures by name.
+    evaluate: called with the model every `evaluate_every` steps and at the end; a `Validation`, for example.
 
     `out` also holds metrics.jsonl, curves.png and the state of the run. Under torchrun every rank calls this.
     Raises TrainingError, with step and samples, before a step that is not finite, and ValueError if `out` holds
@@ -125,8 +126,8 @@ class Run:
             load_state(out / STATE, self.masters, None if fresh else self.optimizer)
         self.started = time.perf_counter() - self.progress.seconds
         self.log = MetricsLog(out / "metrics.jsonl", self.progress.step) if rank() == 0 else None
-        self.figures: dict[str, float] = {}
-        self.measured_at = -1  # the step of `figures`
+        self.report = Report()
+        self.measured_at = -1  # the step of `report`
         self.window: list[dict[str, Tensor]] = []  # the terms of the steps since the last log
         self.window_start = time.perf_counter()
 
@@ -257,8 +258,8 @@ class Run:
         save_folder(self.out, self.config.name, self.network, inputs, self.card(done))
         if self.evaluate is not None:
             model = load_folder(self.out, self.device, torch.float32)
-            self.figures, self.measured_at = self.evaluate(model), done
-            self.log.add(step=done, validation=self.figures)
+            self.report, self.measured_at = self.evaluate(model), done
+            self.log.add(step=done, validation=self.report.flat())
             draw_curves(self.log.rows, self.out / "curves.png")
             update_card(self.out, self.card(done))
         self.window_start += time.perf_counter() - paused
@@ -268,7 +269,7 @@ class Run:
         config = self.config
         return {
             **config.card,
-            "figures": {name: round(value, 4) for name, value in self.figures.items()},
+            "figures": self.report.figures(),
             "training": {
                 "steps": done,
                 "samples": self.samples(done),

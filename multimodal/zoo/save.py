@@ -14,15 +14,13 @@ from multimodal.model import Model
 from multimodal.models import MODELS
 from multimodal.preprocess.preprocessor import Preprocessor, save_preprocessor
 from multimodal.zoo.build import build, stored
+from multimodal.zoo.card import card_text
 from multimodal.zoo.contract import contract
 from multimodal.zoo.formats.format import CONFIG
 from multimodal.zoo.formats.own import FORMAT, WEIGHTS, OwnFormat
 from multimodal.zoo.golden import golden_vectors
 
 KEPT = ("golden", "contract")  # in a card, unless the new one has its own: `load` and `verify` need them
-TITLES = {
-    "figures": "Figures on the validation sets"
-}  # of sections of the card; other keys are titles themselves
 
 
 def save_folder(
@@ -65,39 +63,20 @@ def load_folder(folder: str | Path, device: torch.device, dtype: torch.dtype) ->
     return build(OwnFormat().open(Path(folder), None), device, dtype)
 
 
-def update_card(folder: str | Path, card: dict[str, Any]) -> None:
-    """Replace the card in config.json and README.md; golden vectors and contract stay unless `card` has its own."""
+def update_card(folder: str | Path, card: dict[str, Any], charts: Mapping[str, bytes] | None = None) -> None:
+    """Write `card` into config.json and README.md of a model folder, and `charts` by file name next to them.
+
+    Golden vectors and the contract are kept unless `card` has its own.
+    """
     path = Path(folder) / CONFIG
+    for name, data in (charts or {}).items():
+        with atomic_write(path.with_name(name)) as file:
+            file.write(data)
     table = json.loads(path.read_text(encoding="utf-8"))
     old = {key: value for key, value in table["card"].items() if key in KEPT}
     table["card"] = old | card
     write_text(path, json.dumps(table, indent=1) + "\n")
     write_text(path.with_name("README.md"), card_text(table["name"], table["card"]))
-
-
-def card_text(name: str, card: dict[str, Any]) -> str:
-    """The model card as Markdown: flat tables as tables, lists as lists, "pictures" as the image files that it names.
-
-    Nested tables stay in config.json.
-    """
-    lines = [f"# {name}", ""]
-    nested = []
-    for key, value in card.items():
-        if key == "golden":  # for `verify`, not for readers
-            continue
-        title = [f"## {TITLES.get(key, key.replace('_', ' ').capitalize())}", ""]
-        if isinstance(value, dict) and any(isinstance(v, dict | list | tuple) for v in value.values()):
-            nested.append(f"`card.{key}`")
-        elif key == "pictures":
-            for what, file in value.items():
-                lines += [f"## {what}", "", f"![{what}]({file})", ""]
-        elif isinstance(value, dict):
-            lines += [*title, "| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in value.items()), ""]
-        elif isinstance(value, list):
-            lines += [*title, *(f"- {item}" for item in value), ""]
-        else:
-            lines += [*title, str(value), ""]
-    return "\n".join([*lines, f"More in `config.json`: {', '.join(nested)}.", ""] if nested else lines)
 
 
 def _rounded(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import nn
-
 from tests.preprocess.tokenizers.peers import PEERS, clip_files
+from torch import nn
 
 TOWER = {
     "hidden_size": 32,

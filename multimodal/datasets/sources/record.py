@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from multimodal.datasets.sample import Entry, Stored, check_templates, label_captions
-from multimodal.preprocess import clean_caption
-from multimodal.preprocess import IMAGE_SUFFIXES
+from multimodal.preprocess import IMAGE_SUFFIXES, clean_caption
 
 MAX_RECORD_BYTES = 1_000_000  # of the JSON or text of one sample
 CAPTION_KEYS = ("captions", "caption", "text")  # the first that is present counts

@@ -23,11 +23,6 @@ def clean_caption(text: str) -> str:
     return _SPACE_BEFORE_ENDING.sub(r"\1", _SPACE_BEFORE_MARK.sub(r"\1", text))
 
 
-def printable(text: str) -> str:
-    """Escape line breaks, terminal codes and invalid characters, which file names may contain."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-
-
 def cleaning(name: str) -> Callable[[str], str]:
     """The cleaning function called `name`. Raises ValueError for other names.
 

@@ -56,7 +56,9 @@ class SalesforceFormat:
         text = encoders.get("text") or config.decoder
         inputs = {
             "image": ImageTransform(encoders["image"].image_size, resize="squash"),
-            "text": build_tokenizer(folder, definition, {}, text, clean_up_tokenization_spaces=True, **special),
+            "text": build_tokenizer(
+                folder, definition, {}, text, clean_up_tokenization_spaces=True, **special
+            ),
         }
         weights = convert_weights(state, config)
         return third_party("Salesforce BLIP", path.stem, path, config, weights, inputs)

@@ -105,7 +105,9 @@ def read_tokenizer(folder: Path, table: Mapping[str, Any], text: Any) -> HFToken
         )
     special = {"bos_id": bos_id, "eos_id": eos_id, "pad_id": pad_id}
     clean_up = settings.get("clean_up_tokenization_spaces", False)
-    return build_tokenizer(folder, definition, settings, text, clean_up_tokenization_spaces=clean_up, **special)
+    return build_tokenizer(
+        folder, definition, settings, text, clean_up_tokenization_spaces=clean_up, **special
+    )
 
 
 def convert_weights(state: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:

@@ -136,7 +136,7 @@ def embed(
         raise ValueError(f"out: expected a file to write, got {out}, which is a folder")
     asked = options.given(images)
     network = options.open_model(model, device)
-    embedded = mm.tasks.embed_named_images(network, asked.sources)
+    embedded = mm.tasks.embed_named(network, asked.sources)
     code = asked.code(embedded.rejected, len(embedded.names))
     with atomic_write(out) as file:
         np.savez(

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from multimodal.preprocess import ImageError, open_image
-from multimodal.tasks import embed_named_images
+from multimodal.tasks import embed_named
 
 
 def one_by_one(model, paths):
@@ -67,7 +67,7 @@ def test_a_broken_picture_in_a_folder_is_left_out(tiny_model, photos):
     with pytest.warns(
         UserWarning, match=r"2 of 7 images could not be used: .*1\.png: .*; .*broken\.png: "
     ) as caught:
-        found = embed_named_images(tiny_model, photos)
+        found = embed_named(tiny_model, photos)
     assert len(caught) == 1
     assert caught[0].filename == __file__  # the line of the caller
     assert [Path(name).name for name in found.names] == ["0.png", "2.png", "3.png", "4.png", "5.png"]

@@ -246,7 +246,6 @@ def test_other_arrays():
         (Path(__file__).parent, "expected a file, got a folder"),
         (Path(__file__) / "a.jpg", "cannot be read"),
     ],
-    ids=str,
 )
 def test_invalid_sources_are_refused(source, reason):
     with pytest.raises(ImageError, match=reason):

@@ -1,5 +1,6 @@
-"""Files written whole or not at all."""
+"""Atomic writes, and the hash of a file."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -43,6 +44,12 @@ def clear_leftovers(folder: str | Path) -> None:
     """Remove the temporary files of writers that were killed in `folder`, where nobody may be writing now."""
     for path in Path(folder).glob(".*.????????.tmp"):  # as `atomic_write` names them
         path.unlink(missing_ok=True)
+
+
+def sha256_of(path: str | Path) -> str:
+    """The sha256 of a file, in lowercase hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -1,6 +1,5 @@
 """Bringing an index up to date with its folder: what is new or changed is embedded, what vanished is dropped."""
 
-import hashlib
 import os
 import stat
 import time
@@ -10,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from multimodal.files import sha256_of
 from multimodal.preprocess import MAX_BYTES, Sources, resolve
 from multimodal.results import Rejected
 from multimodal.retrieval import Entry, Store
@@ -129,8 +129,7 @@ def _read(folder: Path, known: dict[str, Entry], path: Path) -> Entry | Rejected
             return old
         # A file this young may change again within one tick of its clock: do not trust its time next time.
         young = time.time_ns() - status.st_mtime_ns < FRESH
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = sha256_of(path)
     except OSError as error:
         return Rejected(shown(path), error.strerror or str(error))
     return Entry(name, status.st_size, -1 if young else status.st_mtime_ns, sha256)

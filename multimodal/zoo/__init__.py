@@ -7,12 +7,12 @@ from multimodal.zoo.export import convert, download
 from multimodal.zoo.folder import load_folder, save_folder, update_card
 from multimodal.zoo.golden import verify
 from multimodal.zoo.load import load
-from multimodal.zoo.reading import WeightsError, find_weights, read_weights
+from multimodal.zoo.weights import CheckpointError, find_weights, read_weights, weights_sha256
 
 __all__ = [
+    "CheckpointError",
     "Listed",
     "Models",
-    "WeightsError",
     "choose_device",
     "convert",
     "download",
@@ -26,4 +26,5 @@ __all__ = [
     "save_folder",
     "update_card",
     "verify",
+    "weights_sha256",
 ]

@@ -13,7 +13,7 @@ from multimodal.model import Model
 from multimodal.models import NetworkConfig, build
 from multimodal.zoo.contract import check_contract, contract, text_part
 from multimodal.zoo.opening import Foreign
-from multimodal.zoo.reading import reason
+from multimodal.zoo.weights import reason
 
 SPARE = 100  # parameters of a network beyond twice those of its file: some towers make parts and drop them
 

@@ -14,7 +14,7 @@ from multimodal.files import atomic_write, write_text
 from multimodal.zoo.folder import save_folder
 from multimodal.zoo.hub import CONFIGS, OTHERS, locate
 from multimodal.zoo.load import load
-from multimodal.zoo.reading import OPEN_CLIP_CONFIG, find_weights, shards_of
+from multimodal.zoo.weights import OPEN_CLIP_CONFIG, find_weights, shards_of
 
 
 def download(name: str, to: str | Path) -> list[Path]:

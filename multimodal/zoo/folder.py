@@ -16,7 +16,7 @@ from multimodal.zoo.assemble import assemble, stored
 from multimodal.zoo.contract import check_stored, contract
 from multimodal.zoo.golden import golden_vectors
 from multimodal.zoo.opening import Foreign, read_json
-from multimodal.zoo.reading import read_weights
+from multimodal.zoo.weights import read_weights
 
 FORMAT = "multimodal-1"
 KEYS = {"format", "name", "model", "transform", "tokenizer", "weights_sha256", "card"}

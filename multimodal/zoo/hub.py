@@ -4,14 +4,13 @@ What is in the cache is used as it is, and nothing asks the network. Of a downlo
 sha256 that the hub gives; a name leads into the cache once all is there and has passed.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from multimodal.files import write_text
-from multimodal.zoo.reading import OPEN_CLIP_CONFIG, order, shards_of
+from multimodal.files import sha256_of, write_text
+from multimodal.zoo.weights import OPEN_CLIP_CONFIG, shards_of, weights_order
 
 CONFIGS = (OPEN_CLIP_CONFIG, "config.json")
 OTHERS = (
@@ -76,10 +75,10 @@ def _cached(repo: str, files: Sequence[str]) -> Path | None:
 
     found = {
         file: Path(path)
-        for file in (*CONFIGS, *(files or order(CONFIGS)))
+        for file in (*CONFIGS, *(files or weights_order(CONFIGS)))
         if isinstance(path := try_to_load_from_cache(repo, file), str)
     }
-    path = next((found[file] for file in files or order(found) if file in found), None)
+    path = next((found[file] for file in files or weights_order(found) if file in found), None)
     return path if path is not None and all(shard.is_file() for shard in shards_of(path)) else None
 
 
@@ -98,10 +97,10 @@ def _download(name: str, repo: str, files: Sequence[str]) -> Path:
     try:
         info = HfApi().model_info(repo, files_metadata=True)
         there = {sibling.rfilename: sibling for sibling in info.siblings or ()}
-        weights = next((file for file in files or order(there) if file in there), None)
+        weights = next((file for file in files or weights_order(there) if file in there), None)
         if weights is None:
             raise _Nothing(
-                f"{name}: expected {' or '.join(files or order(()))} in {repo}, got {[*there][:8]}"
+                f"{name}: expected {' or '.join(files or weights_order(()))} in {repo}, got {[*there][:8]}"
             )
 
         def get(file: str) -> Path:
@@ -130,7 +129,7 @@ def _download(name: str, repo: str, files: Sequence[str]) -> Path:
     except network as error:
         cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
         what = (" ".join(str(cause).split()) or type(cause).__name__)[:160]
-        wanted = " or ".join((files or order(()))[:2])
+        wanted = " or ".join((files or weights_order(()))[:2])
         raise FileNotFoundError(
             f"{name}: expected a folder or file here, or {repo} in the cache or from the network, got none "
             f"({what}); elsewhere, `multimodal download {name} --to FOLDER` (or {wanted} and the "
@@ -148,8 +147,7 @@ def check(path: Path, sha256: str | None) -> None:
     """Remove what was downloaded and raise ValueError unless it hashes to `sha256`; None: nothing is known."""
     if sha256 is None:
         return
-    with path.open("rb") as file:
-        got = hashlib.file_digest(file, "sha256").hexdigest()
+    got = sha256_of(path)
     if got != sha256:
         path.resolve().unlink()  # of a link in a cache, what it leads to
         path.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from multimodal.zoo.opening import (
     read_json,
     with_positions,
 )
-from multimodal.zoo.reading import OPEN_CLIP_CONFIG, read_weights
+from multimodal.zoo.weights import OPEN_CLIP_CONFIG, read_weights
 
 DEFAULT = "small"
 MAX_SETTINGS = 4_000_000  # bytes of a JSON file: golden vectors and cards are the longest

@@ -1,12 +1,11 @@
 """Checkpoints of others, opened: everything translated into what this package has, nothing built yet."""
 
-from multimodal.zoo.opening.folder import OPEN_CLIP_CONFIG, open_folder
+from multimodal.zoo.opening.folder import open_folder
 from multimodal.zoo.opening.foreign import TRANSFORMERS_CONFIG, Foreign, read_json, with_positions
 from multimodal.zoo.opening.open_clip import open_open_clip
 from multimodal.zoo.opening.salesforce import open_salesforce
 
 __all__ = [
-    "OPEN_CLIP_CONFIG",
     "TRANSFORMERS_CONFIG",
     "Foreign",
     "open_folder",

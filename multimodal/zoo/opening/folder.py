@@ -5,8 +5,7 @@ from pathlib import Path
 from multimodal.zoo.opening.foreign import TRANSFORMERS_CONFIG, Foreign, read_json
 from multimodal.zoo.opening.open_clip import open_open_clip
 from multimodal.zoo.opening.transformers import open_transformers
-
-OPEN_CLIP_CONFIG = "open_clip_config.json"
+from multimodal.zoo.weights import OPEN_CLIP_CONFIG
 
 
 def open_folder(folder: Path, tokenizer: str | Path | None = None) -> Foreign:

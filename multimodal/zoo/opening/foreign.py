@@ -1,6 +1,5 @@
 """What every opened checkpoint comes to, and what all formats read alike."""
 
-import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from multimodal.encoders.image import ImageEncoderConfig, positions_for
 from multimodal.models import NetworkConfig
 from multimodal.preprocess import HFTokenizer, ImageTransform, Tokenizer
 from multimodal.preprocess.tokenizers.definition import parse
+from multimodal.zoo.weights import weights_sha256
 
 TRANSFORMERS_CONFIG = "config.json"
 
@@ -93,9 +93,8 @@ def vocabulary_size(definition: str) -> int:
 
 def about(format: str, path: Path) -> dict[str, Any]:
     """What the card says of the origin."""
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"about": f"A checkpoint of {format}.", "weights": {"file": path.name, "sha256": sha256}}
+    weights = {"file": path.name, "sha256": weights_sha256(path)}
+    return {"about": f"A checkpoint of {format}.", "weights": weights}
 
 
 def read_json(path: Path, default: Any = None) -> dict[str, Any]:

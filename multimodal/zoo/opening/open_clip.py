@@ -24,7 +24,7 @@ from multimodal.zoo.opening.foreign import (
     token_ids,
     vocabulary_size,
 )
-from multimodal.zoo.reading import find_weights, read_weights
+from multimodal.zoo.weights import find_weights, read_weights
 
 RESIZES = {"shortest": "crop", "squash": "squash", "longest": "pad"}  # open_clip's names, and ours
 # A network may have more vectors than there are tokens, such as CLIPA's 32,000 for the 30,522 of BERT, and a

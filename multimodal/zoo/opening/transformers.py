@@ -10,7 +10,7 @@ from multimodal.zoo.contract import text_part
 from multimodal.zoo.formats import transformers_blip, transformers_clip
 from multimodal.zoo.opening.foreign import Foreign, about, check_ends, read_json, token_ids
 from multimodal.zoo.opening.image_processor import transformers_transform
-from multimodal.zoo.reading import find_weights, read_weights
+from multimodal.zoo.weights import find_weights, read_weights
 
 SPARE = (
     64  # vectors that a network may have more than its tokenizer has tokens: padding, BLIP's [DEC] and [ENC]

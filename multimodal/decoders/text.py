@@ -1,132 +1,148 @@
-"""Text decoder: the next token, from the tokens so far and a memory to look at.
+"""Text decoder: the next token, from the tokens so far and a memory.
 
 B = batch, L = new tokens, P = tokens before them (in the cache), M = memory length, W = width, V = vocabulary
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from multimodal.layers import Block, KVCache, activation_named, causal_mask, initialise
-from multimodal.layers.features import Encoded
+from multimodal.decoders.decoder import DECODERS, Decoded, Decoder
+from multimodal.layers import (
+    POSITIONS,
+    Block,
+    BlockConfig,
+    Encoded,
+    KVCache,
+    Memory,
+    RelativeBias,
+    Rotary,
+    build_block,
+    build_head,
+    build_norm,
+    causal_mask,
+    initialise,
+)
+
+CROSS_ATTENTION = ("in_block", "after_block")
 
 
-@dataclass(frozen=True)
-class TextDecoderConfig:
+@dataclass(frozen=True, kw_only=True)
+class TextDecoderConfig(BlockConfig):
     vocab_size: int = 49408
     context_length: int = 77
-    width: int = 512
     layers: int = 6
-    heads: int = 8
-    memory_width: int | None = None  # None: nothing to look at, a plain language model
-    mlp_ratio: float = 4.0
-    activation: str = "gelu"
-    tie_embeddings: bool = True  # the head shares its weights with the token embedding
-    dropout: float = 0.0
-    norm: str = "pre"  # "post": as BERT has it, with a norm of the embeddings and a layer before the head
-    eps: float = 1e-5
-    bos_id: int | None = None  # what sentences begin with; None: the tokenizer's
-    # CoCa as open_clip has it: the first layers are those of the text encoder, embedding and all, and look at
-    # nothing; each of the others is followed by a block that looks at the memory alone
-    shared_layers: int = 0
-    memory_blocks: bool = False
+    positions: str = "learned"  # or "rotary", "relative"
+    memory_width: int | None = None  # of the features to attend to; None: a plain language model
+    # "in_block": between self-attention and MLP (Vaswani et al. 2017); "after_block": each block is followed by one
+    # that only attends to the memory (open_clip's CoCa)
+    cross_attention: str = "in_block"
+    head: str = "linear"  # or "bert"
+    tie_embeddings: bool = True  # the head shares the weights of the token embedding
+    bos_id: int | None = None  # the first token of every text; None: the tokenizer's
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key, known in (("cross_attention", CROSS_ATTENTION), ("positions", POSITIONS)):
+            if getattr(self, key) not in known:
+                raise ValueError(f"{key}: expected one of {known}, got {getattr(self, key)!r}")
 
 
-class TextDecoder(nn.Module):
-    """(tokens [B, L], memory, cache) -> logits [B, L, V]; a token sees those before it and the memory."""
+class TextDecoder(Decoder):
+    """(tokens [B, L], memory, cache) -> Decoded(logits [B, L, V], hidden [B, L, W])
 
-    def __init__(self, config: TextDecoderConfig) -> None:
+    trunk: a causal text encoder whose embedding, positions and blocks are shared and run first (CoCa).
+    """
+
+    config: TextDecoderConfig
+
+    def __init__(self, config: TextDecoderConfig, trunk: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.vocab_size, config.width)
-        self.positions = nn.Parameter(torch.empty(config.context_length, config.width))
-        self.embedding_norm = (
-            nn.LayerNorm(config.width, config.eps) if config.norm == "post" else nn.Identity()
-        )
-        self.blocks = nn.ModuleList(_blocks(config))
-        self.transform: nn.Module = nn.Identity()
-        if config.norm == "post":
-            dense = nn.Linear(config.width, config.width)
-            self.transform = nn.Sequential(dense, activation_named(config.activation))
-        self.norm = nn.LayerNorm(config.width, config.eps)
-        self.head = nn.Linear(config.width, config.vocab_size, bias=config.norm == "post")
-        initialise(self.embedding, self.positions, self.blocks)
+        self.width = width = config.width
+        self.embedding = nn.Embedding(config.vocab_size, width)
+        self.positions: nn.Parameter | None = None
+        self.relative: RelativeBias | None = None
+        rotary = Rotary(width // config.heads) if config.positions == "rotary" else None
+        if config.positions == "learned":
+            self.positions = nn.Parameter(torch.empty(config.context_length, width))
+        elif config.positions == "relative":
+            self.relative = RelativeBias(config.heads, bidirectional=False)
+        norm = build_norm(config.norm, width, config.eps)
+        post_norm = config.norm_order == "post"
+        self.embedding_norm = norm if post_norm else nn.Identity()
+        self.blocks = nn.ModuleList(_blocks(config, rotary))
+        self.norm = nn.Identity() if post_norm else norm
+        self.head = build_head(config.head, width, config.vocab_size, config.activation, config.eps)
+        initialise(self.embedding, self.positions, list(self.blocks))  # type: ignore[arg-type]
+        if trunk is not None:
+            self.embedding, self.positions = trunk.embedding, trunk.positions  # type: ignore[assignment]
+            self.blocks = nn.ModuleList([*trunk.blocks, *self.blocks])  # type: ignore[misc]
         if config.tie_embeddings:
-            self.head.weight = self.embedding.weight
-        else:
-            nn.init.normal_(self.head.weight, std=0.02)
+            self.head.tie(self.embedding)
 
-    def share(self, embedding: nn.Embedding, positions: nn.Parameter, blocks: nn.ModuleList) -> None:
-        """Take those of a text encoder for its own, the blocks as the first `shared_layers`."""
-        shared = self.config.shared_layers
-        if shared != len(blocks):
-            raise ValueError(
-                f"shared_layers: expected {len(blocks)}, those of the text encoder, got {shared}"
-            )
-        self.embedding, self.positions = embedding, positions
-        self.blocks = nn.ModuleList([*blocks, *self.blocks[shared:]])
+    def new_cache(self, capacity: int | None = None) -> KVCache:
+        return KVCache(len(self.blocks), self.config.context_length if capacity is None else capacity)
 
-    def new_cache(self, memory: Encoded | None = None) -> KVCache:
-        """An empty cache with the keys and values of `memory` computed, once for all tokens to come."""
+    def project_memory(self, encoded: Encoded) -> Memory:
+        """Keys and values of the features [B, M, memory_width] for every layer, computed once per input.
+
+        Raises ValueError for an encoder that gives only a pooled vector.
+        """
+        if encoded.features is None:
+            raise ValueError("memory: expected a sequence of features to attend to, got only a pooled vector")
+        mask = None if encoded.mask is None else encoded.mask[:, None, None]  # [B, 1, 1, M]
+        return Memory([block.project_memory(encoded.features) for block in self.blocks], mask)  # type: ignore[operator]
+
+    def forward(self, tokens: Tensor, memory: Memory | None = None, cache: KVCache | None = None) -> Decoded:
+        """With a `cache` from `new_cache`, `tokens` continue the tokens that it has stored.
+
+        Raises ValueError for more tokens than `context_length`, and for a memory that is missing or not expected.
+        """
         if (memory is None) != (self.config.memory_width is None):
+            expected, got = ("none", "one") if self.config.memory_width is None else ("one", "none")
             raise ValueError(
-                f"memory: expected {'none' if self.config.memory_width is None else 'one'}, got "
-                f"{'none' if memory is None else 'one'} (memory_width {self.config.memory_width})"
+                f"memory: expected {expected} (memory_width {self.config.memory_width}), got {got}"
             )
-        if memory is None:
-            return KVCache([None] * len(self.blocks))
-        pairs: list[tuple[Tensor, Tensor] | None] = []
-        for block in self.blocks:
-            assert isinstance(block, Block)
-            pairs.append(block.look_at(memory.features))
-        mask = None if memory.padding_mask is None else memory.padding_mask[:, None, None]  # [B, 1, 1, M]
-        return KVCache(pairs, mask)
-
-    def forward(self, tokens: Tensor, memory: Encoded | None = None, cache: KVCache | None = None) -> Tensor:
-        """With a `cache` from `new_cache`, `tokens` continue what it has seen and `memory` is not needed."""
-        keep = cache is not None
-        if cache is None:
-            cache = self.new_cache(memory)
-        before, length = cache.length, tokens.shape[1]
-        if before + length > self.config.context_length:
-            raise ValueError(
-                f"tokens: expected at most {self.config.context_length} in all, got {before + length}"
-            )
-        x = self.embedding_norm(
-            self.embedding(tokens) + self.positions[before : before + length]
-        )  # [B, L, W]
-        # One new token sees everything: no mask. A prefix is plainly causal. Between the two, a mask says it.
-        mask = causal_mask(length, before + length, x.device) if before and length > 1 else None
+        start, length = 0 if cache is None else cache.length, tokens.shape[1]
+        end = start + length
+        if end > self.config.context_length:
+            raise ValueError(f"tokens: expected at most {self.config.context_length} in all, got {end}")
+        x = self.embedding(tokens)  # [B, L] -> [B, L, W]
+        if self.positions is not None:
+            x = x + self.positions[start:end]
+        x = self.embedding_norm(x)
+        # A single new token attends to everything, and tokens without a past are plainly causal: no mask.
+        causal = not start and length > 1 and self.relative is None
+        mask = causal_mask(length, end, x.device) if length > 1 and not causal else None  # [L, P + L]
+        if self.relative is not None:
+            bias = self.relative(length, end)  # [1, H, L, P + L]
+            mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
         for layer, block in enumerate(self.blocks):
             x = block(
                 x,
                 mask,
-                causal=not before and length > 1,
-                memory=cache.memory[layer],
-                memory_mask=cache.memory_mask,
-                cache=cache if keep else None,
+                causal=causal,
+                memory=None if memory is None else memory.layers[layer],
+                memory_mask=None if memory is None else memory.mask,
+                cache=cache,
                 layer=layer,
             )
-        return self.head(self.norm(self.transform(x)))  # [B, L, W] -> [B, L, V]
+        if cache is not None:
+            cache.advance(length)
+        hidden = self.norm(x)
+        return Decoded(self.head(hidden), hidden)
 
 
-def _blocks(config: TextDecoderConfig) -> list[Block]:
-    block = partial(
-        Block,
-        config.width,
-        config.heads,
-        config.mlp_ratio,
-        config.activation,
-        config.dropout,
-        norm=config.norm,
-        eps=config.eps,
-    )
-    blocks = [block() for _ in range(config.shared_layers)]
+def _blocks(config: TextDecoderConfig, rotary: Rotary | None) -> Iterator[Block]:
     for _ in range(config.layers):
-        if config.memory_blocks:
-            blocks += [block(), block(memory_width=config.memory_width, memory_only=True)]
+        if config.cross_attention == "in_block" or config.memory_width is None:
+            yield build_block(config, config.memory_width, rotary=rotary)
         else:
-            blocks.append(block(memory_width=config.memory_width))
-    return blocks
+            yield build_block(config, rotary=rotary)
+            yield build_block(config, config.memory_width, self_attention=False)
+
+
+DECODERS.register("text", TextDecoderConfig, TextDecoder)

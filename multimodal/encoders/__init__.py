@@ -1,27 +1,30 @@
-"""Inputs to features: each encoder returns `Encoded(features [B, N, W], pooled [B, W], padding_mask)`."""
+"""Inputs to features: each encoder returns `Encoded(features [B, N, W] | None, pooled [B, W], mask)`."""
 
-from multimodal.encoders.build import ImageConfig, TextConfig, build_encoder
-from multimodal.encoders.encoder import Encoder
-from multimodal.encoders.foreign import (
+from multimodal.encoders.encoder import ENCODERS, Encoder, EncoderConfig
+from multimodal.encoders.image import ImageEncoder, ImageEncoderConfig
+from multimodal.encoders.open_clip import (
     OpenClipImageConfig,
     OpenClipImageEncoder,
     OpenClipTextConfig,
     OpenClipTextEncoder,
 )
-from multimodal.encoders.image import ImageEncoder, ImageEncoderConfig
+from multimodal.encoders.prefixes import pool_by_prefix
 from multimodal.encoders.text import TextEncoder, TextEncoderConfig
+from multimodal.encoders.timm import TimmConfig, TimmEncoder
 
 __all__ = [
+    "ENCODERS",
     "Encoder",
-    "ImageConfig",
+    "EncoderConfig",
     "ImageEncoder",
     "ImageEncoderConfig",
     "OpenClipImageConfig",
     "OpenClipImageEncoder",
     "OpenClipTextConfig",
     "OpenClipTextEncoder",
-    "TextConfig",
     "TextEncoder",
     "TextEncoderConfig",
-    "build_encoder",
+    "TimmConfig",
+    "TimmEncoder",
+    "pool_by_prefix",
 ]

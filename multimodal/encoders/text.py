@@ -1,6 +1,6 @@
 """Text encoder: a transformer over token ids, causal (CLIP, GPT) or bidirectional (BERT).
 
-B = batch, L = tokens, L' = those of them that are computed, M = memory length, W = width
+B = batch, L = tokens, L' = tokens that are computed, M = memory length, W = width
 """
 
 from dataclasses import dataclass
@@ -8,84 +8,92 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from multimodal.encoders.encoder import Encoder
-from multimodal.layers import Block, causal_mask, initialise, lengths_until, padding_mask_from
-from multimodal.layers.features import Encoded
+from multimodal.encoders.encoder import ENCODERS, Encoder
+from multimodal.layers import (
+    POSITIONS,
+    BlockConfig,
+    Encoded,
+    RelativeBias,
+    Rotary,
+    build_block,
+    build_norm,
+    causal_mask,
+    initialise,
+    lengths_until,
+    mask_from_lengths,
+)
 
 POOLINGS = ("eos", "cls", "mean", "last", "appended")
 
 
-@dataclass(frozen=True)
-class TextEncoderConfig:
+@dataclass(frozen=True, kw_only=True)
+class TextEncoderConfig(BlockConfig):
     vocab_size: int = 49408
     context_length: int = 77
-    width: int = 512
-    layers: int = 12
-    heads: int = 8
-    mlp_ratio: float = 4.0
-    activation: str = "gelu"
     causal: bool = True
-    # "eos", the first end token; "cls", the first token; "mean"; "last", of context_length;
-    # "appended", a learned token after the text, which attends as open_clip's CoCa does
+    positions: str = "learned"  # or "rotary", "relative"
+    # "eos", the first end token; "cls", the first token; "mean"; "last", the token at context_length - 1;
+    # "appended", a learned token after the text, masked as in open_clip's CoCa
     pooling: str = "eos"
     eos_id: int = 49407
     pad_id: int = 0
     attends_padding: bool = False  # bidirectional texts that are read with their padding (SigLIP, MobileCLIP)
-    dropout: float = 0.0
-    norm: str = "pre"  # "post": as BERT has it, with a norm of the embeddings and none at the end
-    eps: float = 1e-5
-    memory_width: int | None = None  # of a picture that the blocks can look at too (BLIP)
+    memory_width: int | None = None  # of the features that the blocks can cross-attend to (BLIP)
 
     def __post_init__(self) -> None:
-        if self.pooling not in POOLINGS:
-            raise ValueError(f"pooling: expected one of {POOLINGS}, got {self.pooling!r}")
+        super().__post_init__()
+        for key, known in (("pooling", POOLINGS), ("positions", POSITIONS)):
+            if getattr(self, key) not in known:
+                raise ValueError(f"{key}: expected one of {known}, got {getattr(self, key)!r}")
         if self.pooling == "last" and not self.attends_padding:
-            raise ValueError("pooling: expected another than 'last' where padding is not attended to, got it")
+            raise ValueError("pooling: 'last' requires attends_padding = true, got false")
         if self.attends_padding and self.causal:
             raise ValueError("attends_padding: expected False for a causal text, got True")
+        if self.pooling == "appended" and self.positions != "learned":
+            raise ValueError(f"positions: 'appended' pooling requires 'learned', got {self.positions!r}")
 
 
 class TextEncoder(Encoder):
-    """tokens [B, L] -> Encoded(features [B, L', W], pooled [B, W], padding_mask [B, L']).
+    """tokens [B, L] -> Encoded(features [B, L', W], pooled [B, W], mask [B, L']).
 
-    A text ends with its first `eos_id`, or where `padding_mask` [B, L] says so. L' is the longest text of the
-    batch: nothing is computed on columns that are padding in every row, unless the network attends to them.
+    A text ends with its first `eos_id`, or where `mask` [B, L] says so. L' is the longest text of the batch:
+    columns that are padding in every row are not computed, unless the network attends to padding.
     """
+
+    modality = "text"
 
     def __init__(self, config: TextEncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.width = config.width
+        self.width = width = config.width
+        self.shares_prefixes = (
+            config.causal
+            and config.pooling == "eos"
+            and config.norm_order == "pre"
+            and config.positions == "learned"
+        )
+        self.embedding = nn.Embedding(config.vocab_size, width)
         self.appended: nn.Parameter | None = None
-        places = config.context_length
+        self.positions: nn.Parameter | None = None
+        self.relative: RelativeBias | None = None
+        rotary = Rotary(width // config.heads) if config.positions == "rotary" else None
+        if config.positions == "relative":
+            self.relative = RelativeBias(config.heads, bidirectional=not config.causal)
         if config.pooling == "appended":
-            self.appended = nn.Parameter(0.01 * torch.randn(config.width))
-            places += 1
-        self.embedding = nn.Embedding(config.vocab_size, config.width)
-        self.positions = nn.Parameter(torch.empty(places, config.width))
-        self.embedding_norm = (
-            nn.LayerNorm(config.width, config.eps) if config.norm == "post" else nn.Identity()
-        )
+            self.appended = nn.Parameter(0.01 * torch.randn(width))
+        if config.positions == "learned":
+            count = config.context_length + (config.pooling == "appended")
+            self.positions = nn.Parameter(torch.empty(count, width))
+        norm = build_norm(config.norm, width, config.eps)
+        self.embedding_norm = norm if config.norm_order == "post" else nn.Identity()
         self.blocks = nn.ModuleList(
-            Block(
-                config.width,
-                config.heads,
-                config.mlp_ratio,
-                config.activation,
-                config.dropout,
-                config.memory_width,
-                norm=config.norm,
-                eps=config.eps,
-            )
-            for _ in range(config.layers)
+            build_block(config, config.memory_width, rotary=rotary) for _ in range(config.layers)
         )
-        self.norm = nn.Identity() if config.norm == "post" else nn.LayerNorm(config.width, config.eps)
-        initialise(self.embedding, self.positions, self.blocks)
+        self.norm = nn.Identity() if config.norm_order == "post" else norm
+        initialise(self.embedding, self.positions, list(self.blocks))  # type: ignore[arg-type]
 
-    def forward(
-        self, tokens: Tensor, padding_mask: Tensor | None = None, memory: Encoded | None = None
-    ) -> Encoded:
-        """`memory`: what the blocks look at, for those that can (BLIP's matching and questions)."""
+    def forward(self, tokens: Tensor, mask: Tensor | None = None, memory: Encoded | None = None) -> Encoded:
+        """`memory`: features for the cross-attention of the blocks (BLIP's matching and questions)."""
         config = self.config
         if tokens.shape[1] > config.context_length:
             raise ValueError(
@@ -93,27 +101,46 @@ class TextEncoder(Encoder):
             )
         if config.attends_padding and tokens.shape[1] < config.context_length:
             raise ValueError(f"tokens: expected {config.context_length} with padding, got {tokens.shape[1]}")
-        lengths = lengths_until(tokens, config.eos_id) if padding_mask is None else padding_mask.sum(1)  # [B]
+        lengths = lengths_until(tokens, config.eos_id) if mask is None else mask.sum(1)  # [B]
         if self.appended is not None:
             return self.with_appended(tokens, lengths, self.appended)
         longest = int(lengths.max()) if len(lengths) and not config.attends_padding else tokens.shape[1]
-        tokens = tokens[:, :longest]  # [B, L] -> [B, L']
-        padding_mask = padding_mask_from(lengths, longest)  # [B, L']
-        # A causal text never looks right, where its padding is.
-        unmasked = config.causal or config.attends_padding
-        mask = None if unmasked else padding_mask[:, None, None]  # [B, 1, 1, L']
-        x = self.embedding_norm(self.embedding(tokens) + self.positions[:longest])  # [B, L', W]
-        memory_mask = None
-        if memory is not None and memory.padding_mask is not None:
-            memory_mask = memory.padding_mask[:, None, None]  # [B, 1, 1, M]
-        for block in self.blocks:
-            assert isinstance(block, Block)
-            seen = None if memory is None else block.look_at(memory.features)
-            x = block(x, mask, causal=config.causal, memory=seen, memory_mask=memory_mask)
-        features = self.norm(x)
-        return Encoded(features, self.pool(features, lengths, padding_mask), padding_mask)
+        mask = mask_from_lengths(lengths, longest)  # [B, L']
+        x = self.embedding(tokens[:, :longest])  # [B, L] -> [B, L', W]
+        if self.positions is not None:
+            x = x + self.positions[:longest]
+        x = self.embedding_norm(x)
+        features = self.norm(self.run_blocks(x, self.attention_mask(mask), memory))
+        return Encoded(features, self.pool(features, lengths, mask), mask)
 
-    def pool(self, features: Tensor, lengths: Tensor, padding_mask: Tensor) -> Tensor:
+    def attention_mask(self, mask: Tensor) -> Tensor | None:
+        """What every block adds to causality: the padding mask and the relative bias, [B, 1 or H, 1 or L', L']."""
+        config, length = self.config, mask.shape[1]
+        keys = None  # a causal text never attends to the padding on its right
+        if not config.causal and not config.attends_padding:
+            keys = mask[:, None, None]  # [B, 1, 1, L']
+        if self.relative is None:
+            return keys
+        bias = self.relative(length, length)  # [1, H, L', L']
+        if config.causal:
+            keys = causal_mask(length, length, mask.device)
+        return bias if keys is None else bias.masked_fill(~keys, -torch.inf)
+
+    def run_blocks(self, x: Tensor, mask: Tensor | None, memory: Encoded | None) -> Tensor:
+        causal = self.config.causal and self.relative is None
+        memory_mask = None
+        if memory is not None and memory.mask is not None:
+            memory_mask = memory.mask[:, None, None]  # [B, 1, 1, M]
+        for block in self.blocks:
+            projected = None
+            if memory is not None:
+                if memory.features is None:
+                    raise ValueError("memory: expected a sequence of features, got only a pooled vector")
+                projected = block.project_memory(memory.features)  # type: ignore[operator]
+            x = block(x, mask, causal=causal, memory=projected, memory_mask=memory_mask)
+        return x
+
+    def pool(self, features: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
         """[B, L', W] -> [B, W]"""
         if self.config.pooling == "eos":
             return features[torch.arange(len(features), device=features.device), lengths - 1]
@@ -121,14 +148,15 @@ class TextEncoder(Encoder):
             return features[:, 0]
         if self.config.pooling == "last":
             return features[:, -1]
-        real = padding_mask[..., None].to(features.dtype)  # [B, L', 1]
-        return (features * real).sum(1) / real.sum(1)
+        weights = mask[..., None].to(features.dtype)  # [B, L', 1]
+        return (features * weights).sum(1) / weights.sum(1)
 
     def with_appended(self, tokens: Tensor, lengths: Tensor, appended: Tensor) -> Encoded:
-        """CoCa's. Its weights were trained with a mask that is one place off, in open_clip's
-        `TextTransformer._build_additive_mask`: key j counts where token j - 1 is not padding, so that the
-        appended token sees the first padding and, unless the text is full, not itself.
+        """CoCa's pooling. Its weights were trained with a mask that is shifted by one place, in open_clip's
+        `TextTransformer._build_additive_mask`: key j is attended to if token j - 1 is not padding, so that the
+        appended token attends to the first padding and, unless the text is full, not to itself.
         """
+        assert self.positions is not None
         kept = min(int(lengths.max()) + 1 if len(lengths) else 1, tokens.shape[1])
         tokens = tokens[:, :kept]  # [B, L']
         end = appended.expand(len(tokens), 1, -1)  # [B, 1, W]
@@ -139,4 +167,7 @@ class TextEncoder(Encoder):
         mask = causal_mask(kept + 1, kept + 1, tokens.device) & keys[:, None, None]  # [B, 1, L' + 1, L' + 1]
         for block in self.blocks:
             x = block(x, mask)
-        return Encoded(x[:, :-1], self.norm(x[:, -1]), padding_mask_from(lengths, kept))
+        return Encoded(x[:, :-1], self.norm(x[:, -1]), mask_from_lengths(lengths, kept))
+
+
+ENCODERS.register("text", TextEncoderConfig, TextEncoder)

@@ -1,5 +1,23 @@
-"""From logits to sentences; knows no model."""
+"""Decoding strategies: from logits to tokens, without knowing any model."""
 
-from multimodal.generation.generate import Generated, beam_search, generate, greedy
+from multimodal.generation.beam import Beam
+from multimodal.generation.greedy import Greedy
+from multimodal.generation.strategy import (
+    STRATEGIES,
+    Generated,
+    Strategy,
+    describe,
+    parse_strategy,
+    with_defaults,
+)
 
-__all__ = ["Generated", "beam_search", "generate", "greedy"]
+__all__ = [
+    "STRATEGIES",
+    "Beam",
+    "Generated",
+    "Greedy",
+    "Strategy",
+    "describe",
+    "parse_strategy",
+    "with_defaults",
+]

@@ -1,157 +1,119 @@
-"""The one transformer block: attention among the tokens, to a memory, and an MLP, each with a residual.
+"""The one transformer block, assembled from parts: attention, cross-attention and an MLP, each with a residual.
 
-B = batch, L = tokens, M = memory length, W = width, H = heads, D = W / H
+B = batch, L = tokens, M = memory length, W = width
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from multimodal.layers.attention import CrossAttention, KeysValues, SelfAttention
 from multimodal.layers.cache import KVCache
+from multimodal.layers.mlp import MLPS
+from multimodal.layers.norm import build_norm
+from multimodal.layers.positions import Rotary
+
+NORM_ORDERS = ("pre", "post")
 
 
-class QuickGELU(nn.Module):
-    """x * sigmoid(1.702 x): the activation of OpenAI's CLIP (its `model.py`)."""
+@dataclass(frozen=True, kw_only=True)
+class BlockConfig:
+    """The fields that all our transformers share; `build_block` makes a block of them."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(1.702 * x)
+    width: int = 512
+    layers: int = 12
+    heads: int = 8
+    mlp: str = "plain"  # or "gated"
+    mlp_ratio: float = 4.0  # hidden width of the MLP / width
+    activation: str = "gelu"
+    norm: str = "layer"  # or "rms"
+    norm_order: str = "pre"  # before each part (GPT, CLIP), or "post", after each sum (BERT)
+    eps: float = 1e-5
+    bias: bool = True  # of the linear layers
+    dropout: float = 0.0
+    attention_scale: float | None = None  # of the scores; None: 1 / sqrt(width of a head)
 
-
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "gelu": nn.GELU,
-    "gelu_tanh": partial(nn.GELU, approximate="tanh"),
-    "quick_gelu": QuickGELU,
-}
-
-
-def activation_named(name: str) -> nn.Module:
-    """The activation called `name`; ValueError lists the names there are."""
-    if name not in ACTIVATIONS:
-        raise ValueError(f"activation: expected one of {sorted(ACTIVATIONS)}, got {name!r}")
-    return ACTIVATIONS[name]()
-
-
-def split_heads(x: Tensor, heads: int) -> Tensor:
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, L, W] -> [B, L, H, D] -> [B, H, L, D]
-
-
-def merge_heads(x: Tensor) -> Tensor:
-    return x.transpose(1, 2).flatten(2)  # [B, H, L, D] -> [B, L, H, D] -> [B, L, W]
-
-
-class SelfAttention(nn.Module):
-    """Multi-head attention of a sequence to itself (Vaswani et al. 2017, section 3.2)."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-
-    def forward(
-        self,
-        x: Tensor,  # [B, L, W]
-        mask: Tensor | None = None,  # broadcasts to [B, H, L, L'], True = attend
-        causal: bool = False,
-        cache: KVCache | None = None,
-        layer: int = 0,
-    ) -> Tensor:
-        q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, -1))  # each [B, H, L, D]
-        if cache is not None:
-            k, v = cache.append(layer, k, v)  # [B, H, L', D], L' = all tokens so far
-        return self.out(merge_heads(F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal)))
-
-
-class CrossAttention(nn.Module):
-    """Multi-head attention to a memory [B, M, memory_width]."""
-
-    def __init__(self, width: int, heads: int, memory_width: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.q = nn.Linear(width, width)
-        self.kv = nn.Linear(memory_width, 2 * width)
-        self.out = nn.Linear(width, width)
-
-    def keys_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values [B, H, M, D] of `memory` [B, M, memory_width]: once per memory, not per token."""
-        k, v = (split_heads(part, self.heads) for part in self.kv(memory).chunk(2, -1))
-        return k, v
-
-    def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor], mask: Tensor | None = None) -> Tensor:
-        q = split_heads(self.q(x), self.heads)  # [B, H, L, D]
-        return self.out(merge_heads(F.scaled_dot_product_attention(q, *keys_values, mask)))
+    def __post_init__(self) -> None:
+        for key in ("width", "heads"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key}: expected at least 1, got {getattr(self, key)}")
+        if self.width % self.heads:
+            raise ValueError(f"width: expected a multiple of {self.heads} heads, got {self.width}")
+        for key, known in (("norm_order", NORM_ORDERS), ("mlp", tuple(MLPS))):
+            if getattr(self, key) not in known:
+                raise ValueError(f"{key}: expected one of {known}, got {getattr(self, key)!r}")
 
 
 class Block(nn.Module):
-    """Residual block: attention among the tokens, to a memory of `memory_width` if there is one, and an MLP.
+    """Residual block around the parts that it is given; a part that is None is left out.
 
-    norm: "pre", before each part (GPT, CLIP), or "post", after each sum (BERT). memory_only: without attention
-    among the tokens, and with a norm of its own for the memory (CoCa, as open_clip has it).
+    norm: makes the norm of one part. post_norm: normalise after each sum instead of before each part.
     """
 
     def __init__(
         self,
-        width: int,
-        heads: int,
-        mlp_ratio: float = 4.0,
-        activation: str = "gelu",
+        norm: Callable[[], nn.Module],
+        attention: SelfAttention | None,
+        cross: CrossAttention | None,
+        mlp: nn.Module,
+        post_norm: bool = False,
         dropout: float = 0.0,
-        memory_width: int | None = None,
-        *,
-        memory_only: bool = False,
-        norm: str = "pre",
-        eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        if width % heads:
-            raise ValueError(f"width: expected a multiple of {heads} heads, got {width}")
-        if norm not in ("pre", "post"):
-            raise ValueError(f"norm: expected 'pre' or 'post', got {norm!r}")
-        hidden = round(width * mlp_ratio)
-        self.norm_first = norm == "pre"
-        self.attention: SelfAttention | None = None
-        self.cross: CrossAttention | None = None
-        self.norm_memory: nn.LayerNorm | None = None
-        if not memory_only:
-            self.norm1 = nn.LayerNorm(width, eps)
-            self.attention = SelfAttention(width, heads)
-        if memory_width is not None:
-            self.norm_cross = nn.LayerNorm(width, eps)
-            self.cross = CrossAttention(width, heads, memory_width)
-            self.norm_memory = nn.LayerNorm(memory_width, eps) if memory_only else None
-        self.norm2 = nn.LayerNorm(width, eps)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, hidden), activation_named(activation), nn.Linear(hidden, width)
-        )
+        self.post_norm = post_norm
+        self.attention, self.cross, self.mlp = attention, cross, mlp
+        if attention is not None:
+            self.norm1 = norm()
+        if cross is not None:
+            self.norm_cross = norm()
+        self.norm2 = norm()
         self.dropout = nn.Dropout(dropout)
 
-    def look_at(self, features: Tensor) -> tuple[Tensor, Tensor] | None:
-        """The `memory` of `forward` for features [B, M, memory_width]; None where the block looks at none."""
-        if self.cross is None:
-            return None
-        return self.cross.keys_values(features if self.norm_memory is None else self.norm_memory(features))
+    def project_memory(self, features: Tensor) -> KeysValues | None:
+        """The `memory` of `forward` for features [B, M, memory_width]; None for a block without cross-attention."""
+        return None if self.cross is None else self.cross.project_memory(features)
 
     def forward(
         self,
         x: Tensor,  # [B, L, W]
-        mask: Tensor | None = None,
+        mask: Tensor | None = None,  # broadcasts to [B, H, L, M], see `attend`
         causal: bool = False,
-        memory: tuple[Tensor, Tensor] | None = None,  # keys and values, each [B, H, M, D]
-        memory_mask: Tensor | None = None,  # [B, 1, 1, M]
+        memory: KeysValues | None = None,  # each [B, H, M, D]
+        memory_mask: Tensor | None = None,  # [B, 1, 1, M] bool, True = attend
         cache: KVCache | None = None,
         layer: int = 0,
     ) -> Tensor:
         if self.attention is not None:
-            x = self.add(
-                x, self.norm1, partial(self.attention, mask=mask, causal=causal, cache=cache, layer=layer)
-            )
+            attention = partial(self.attention, mask=mask, causal=causal, cache=cache, layer=layer)
+            x = self.add(x, self.norm1, attention)
         if self.cross is not None and memory is not None:
-            x = self.add(x, self.norm_cross, partial(self.cross, keys_values=memory, mask=memory_mask))
+            x = self.add(x, self.norm_cross, partial(self.cross, memory=memory, mask=memory_mask))
         return self.add(x, self.norm2, self.mlp)
 
-    def add(self, x: Tensor, norm: nn.LayerNorm, part: Callable[[Tensor], Tensor]) -> Tensor:
-        """x and what `part` makes of it."""
-        return x + self.dropout(part(norm(x))) if self.norm_first else norm(x + self.dropout(part(x)))
+    def add(self, x: Tensor, norm: nn.Module, part: Callable[[Tensor], Tensor]) -> Tensor:
+        """The residual sum of x and the output of `part`."""
+        return norm(x + self.dropout(part(x))) if self.post_norm else x + self.dropout(part(norm(x)))
+
+
+def build_block(
+    config: BlockConfig,
+    memory_width: int | None = None,
+    *,
+    self_attention: bool = True,
+    rotary: Rotary | None = None,
+) -> Block:
+    """A block with cross-attention to a memory of `memory_width`, if given.
+
+    Without self_attention the block only attends to the memory, which then has a norm of its own (CoCa).
+    """
+    norm = partial(build_norm, config.norm, eps=config.eps)
+    width, heads, bias, scale = config.width, config.heads, config.bias, config.attention_scale
+    attention = SelfAttention(width, heads, bias, rotary, scale) if self_attention else None
+    cross = None
+    if memory_width is not None:
+        norm_memory = None if self_attention else norm(memory_width)
+        cross = CrossAttention(width, heads, memory_width, bias, norm_memory, scale)
+    mlp = MLPS[config.mlp](width, round(width * config.mlp_ratio), config.activation, bias)
+    return Block(partial(norm, width), attention, cross, mlp, config.norm_order == "post", config.dropout)

@@ -1,24 +1,24 @@
-"""Starting weights of our transformers, all in one place."""
+"""Initial weights of our transformers, all in one place."""
 
 from torch import nn
 
 from multimodal.layers.block import Block
 
 
-def initialise(embedding: nn.Embedding, positions: nn.Parameter, blocks: nn.ModuleList) -> None:
+def initialise(embedding: nn.Embedding, positions: nn.Parameter | None, blocks: list[Block]) -> None:
     """Radford et al. 2021 (CLIP's `initialize_parameters`): normal, residual outputs scaled by depth."""
     nn.init.normal_(embedding.weight, std=0.02)
-    nn.init.normal_(positions, std=0.01)
+    if positions is not None:
+        nn.init.normal_(positions, std=0.01)
     for block in blocks:
-        assert isinstance(block, Block)
-        width = block.norm2.normalized_shape[0]
-        residual_std = width**-0.5 * (2 * len(blocks)) ** -0.5
-        attentions = [part for part in (block.attention, block.cross) if part is not None]
-        outputs = [block.mlp[2], *(part.out for part in attentions)]
-        for module in block.modules():
-            if isinstance(module, nn.Linear):
-                std = residual_std if any(module is output for output in outputs) else width**-0.5
-                nn.init.normal_(module.weight, std=std)
-                nn.init.zeros_(module.bias)
-        assert isinstance(block.mlp[0], nn.Linear)
-        nn.init.normal_(block.mlp[0].weight, std=(2 * width) ** -0.5)
+        linears = {name: module for name, module in block.named_modules() if isinstance(module, nn.Linear)}
+        width = block.norm2.weight.shape[0]
+        for name, linear in linears.items():
+            std = width**-0.5
+            if name in ("attention.out", "cross.out", "mlp.2", "mlp.down"):  # added to the residual stream
+                std *= (2 * len(blocks)) ** -0.5
+            elif name in ("mlp.0", "mlp.gate", "mlp.up"):
+                std = (2 * width) ** -0.5
+            nn.init.normal_(linear.weight, std=std)
+            if linear.bias is not None:
+                nn.init.zeros_(linear.bias)

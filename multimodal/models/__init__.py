@@ -1,46 +1,49 @@
-"""Systems: compositions of encoders and decoders."""
+"""Systems: compositions of encoders and decoders, and the protocols that say what each can do."""
 
 from multimodal.models.blip import (
-    Answerer,
-    AnswererConfig,
-    ImageCaptioner,
-    ImageCaptionerConfig,
-    Matcher,
-    MatcherConfig,
+    Blip,
+    BlipAnswerer,
+    BlipAnswererConfig,
+    BlipConfig,
+    BlipMatcher,
+    BlipMatcherConfig,
 )
-from multimodal.models.build import (
-    Network,
-    NetworkConfig,
-    Trainable,
-    TrainableConfig,
-    build,
-    network_config,
-    network_table,
+from multimodal.models.coca import CoCa, CoCaConfig
+from multimodal.models.dual_encoder import MAX_LOGIT_SCALE, DualEncoder, DualEncoderConfig
+from multimodal.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
+from multimodal.models.network import (
+    MODELS,
+    Embeds,
+    Generates,
+    Inputs,
+    Matches,
+    ModelConfig,
+    abilities,
+    build_model,
+    encoder_configs,
 )
-from multimodal.models.captioner import Captioner, CaptionerConfig, CaptionerOutput
-from multimodal.models.dual_encoder import MAX_LOGIT_SCALE, DualEncoder, DualEncoderConfig, DualEncoding
-from multimodal.models.writer import Writer
 
 __all__ = [
     "MAX_LOGIT_SCALE",
-    "Answerer",
-    "AnswererConfig",
-    "Captioner",
-    "CaptionerConfig",
-    "CaptionerOutput",
+    "MODELS",
+    "Blip",
+    "BlipAnswerer",
+    "BlipAnswererConfig",
+    "BlipConfig",
+    "BlipMatcher",
+    "BlipMatcherConfig",
+    "CoCa",
+    "CoCaConfig",
     "DualEncoder",
     "DualEncoderConfig",
-    "DualEncoding",
-    "ImageCaptioner",
-    "ImageCaptionerConfig",
-    "Matcher",
-    "MatcherConfig",
-    "Network",
-    "NetworkConfig",
-    "Trainable",
-    "TrainableConfig",
-    "Writer",
-    "build",
-    "network_config",
-    "network_table",
+    "Embeds",
+    "EncoderDecoder",
+    "EncoderDecoderConfig",
+    "Generates",
+    "Inputs",
+    "Matches",
+    "ModelConfig",
+    "abilities",
+    "build_model",
+    "encoder_configs",
 ]

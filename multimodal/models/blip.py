@@ -1,157 +1,138 @@
-"""BLIP (Li et al. 2022), as its checkpoints are split: one captions, one matches, one answers questions.
+"""BLIP (Li et al. 2022): a dual encoder whose text encoder can attend to the image, and a captioning decoder.
 
-B = batch, L = tokens, Q = tokens of a question, S = image side in pixels, N = image features, W = their width
+Its checkpoints come in parts: for retrieval (`BlipMatcher`), for captions (`EncoderDecoder`) and for questions
+(`BlipAnswerer`). `Blip` is all that is pretrained together.
+
+B = batch, L = tokens, Q = tokens of a question, S = image side in pixels
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from multimodal.decoders import TextDecoder, TextDecoderConfig
-from multimodal.encoders import ImageConfig, TextEncoder, TextEncoderConfig, build_encoder
-from multimodal.layers.features import Encoded
-from multimodal.models.dual_encoder import DualEncoder, DualEncoderConfig
-from multimodal.models.writer import Writer
-
-MAX_NEW_TOKENS = (
-    20  # what transformers writes unless asked: its decoders have 512 places, its captions 10 words
-)
+from multimodal.decoders import DECODERS, Decoder, DecoderConfig
+from multimodal.encoders import ENCODERS, Encoder, EncoderConfig
+from multimodal.layers import Encoded, Memory
+from multimodal.models.dual_encoder import DualEncoder, DualEncoderConfig, options
+from multimodal.models.encoder_decoder import with_first_token, with_pooled
+from multimodal.models.network import MODELS, Inputs
 
 
-@dataclass(frozen=True)
-class ImageCaptionerConfig:
-    image: ImageConfig
-    decoder: TextDecoderConfig
-    length_penalty: float = 1.0  # beams are compared by log-probability / length ** length_penalty
-    max_new_tokens: int = MAX_NEW_TOKENS
-
-
-class ImageCaptioner(Writer):
-    """An image encoder and a decoder that looks at its features; without a text encoder there is no search."""
-
-    config: ImageCaptionerConfig  # set by `build`
-    can = frozenset({"caption"})
-
-    def __init__(
-        self,
-        image_encoder: nn.Module,
-        decoder: TextDecoder,
-        length_penalty: float = 1.0,
-        max_new_tokens: int = MAX_NEW_TOKENS,
-    ) -> None:
-        super().__init__()
-        self.image_encoder = image_encoder
-        self.decoder = decoder
-        self.length_penalty = length_penalty
-        self.max_new_tokens = max_new_tokens
-
-    @classmethod
-    def from_config(cls, config: ImageCaptionerConfig) -> "ImageCaptioner":
-        image = build_encoder(config.image)
-        decoder = TextDecoder(replace(config.decoder, memory_width=image.width))
-        return cls(image, decoder, config.length_penalty, config.max_new_tokens)
-
-    def encode_memory(self, images: Tensor) -> Encoded:
-        """images [B, 3, S, S] -> features [B, N, W], the whole picture's among them"""
-        return whole(self.image_encoder(images))
-
-
-@dataclass(frozen=True)
-class MatcherConfig(DualEncoderConfig):
-    # takes the place of a text's first token when it is matched: [ENC] in the original files; None in those of
-    # transformers, whose own model leaves [CLS] there
+@dataclass(frozen=True, kw_only=True)
+class BlipMatcherConfig(DualEncoderConfig):
+    # Replaces the first token of a text that is matched: [ENC] in the original files; None in transformers' files,
+    # whose model keeps [CLS]
     matching_id: int | None = None
 
 
-class Matcher(nn.Module):
-    """A dual encoder whose text encoder can also look at a picture, and say whether text and picture match."""
+class BlipMatcher(DualEncoder):
+    """A dual encoder whose text encoder can attend to the image and judge whether the two match."""
 
-    config: MatcherConfig  # set by `build`
-    can = frozenset({"classify", "search", "match"})
-
-    def __init__(self, dual: DualEncoder, width: int, matching_id: int | None = None) -> None:
-        super().__init__()
-        self.dual = dual
-        self.head = nn.Linear(width, 2)  # does not match, matches
+    def __init__(self, *arguments: Any, matching_id: int | None = None, **named: Any) -> None:
+        super().__init__(*arguments, **named)
         self.matching_id = matching_id
+        self.matching_head = nn.Linear(self.encoders["text"].width, 2)  # no match, match
 
-    @classmethod
-    def from_config(cls, config: MatcherConfig) -> "Matcher":
-        dual = DualEncoder.from_config(config)
-        return cls(dual, dual.text_width, config.matching_id)
+    def match(self, inputs: Inputs) -> Tensor:
+        """{"image": [B, 3, S, S], "text": [B, L]}, row b with row b -> logits [B, 2]: no match, match"""
+        return self.match_encoded(self.encoders["image"](inputs["image"]), inputs["text"])
 
-    def encode_image(self, images: Tensor, normalize: bool = False) -> Tensor:
-        """images [B, 3, S, S] -> [B, D]"""
-        return self.dual.encode_image(images, normalize)
-
-    def encode_text(self, tokens: Tensor, normalize: bool = False) -> Tensor:
-        """tokens [B, L] -> [B, D]"""
-        return self.dual.encode_text(tokens, normalize)
-
-    def encode_memory(self, images: Tensor) -> Encoded:
-        """images [B, 3, S, S] -> features [B, N, W], the whole picture's among them"""
-        return whole(self.dual.image_encoder(images))
-
-    def match(self, memory: Encoded, tokens: Tensor) -> Tensor:
-        """tokens [B, L], of row b about picture b -> logits [B, 2]: does not match, matches"""
-        if self.matching_id is not None:
-            tokens = tokens.clone()
-            tokens[:, 0] = self.matching_id
-        assert isinstance(self.dual.text_encoder, TextEncoder)
-        return self.head(self.dual.text_encoder(tokens, memory=memory).pooled)
+    def match_encoded(self, image: Encoded, tokens: Tensor) -> Tensor:
+        """The same for images that are encoded already."""
+        tokens = with_first_token(tokens, self.matching_id)
+        return self.matching_head(self.encoders["text"](tokens, memory=with_pooled(image)).pooled)
 
 
-@dataclass(frozen=True)
-class AnswererConfig:
-    image: ImageConfig
-    question: TextEncoderConfig
-    decoder: TextDecoderConfig
-    matching_id: int | None = None  # takes the place of a question's first token, see `MatcherConfig`
-    length_penalty: float = 1.0
-    max_new_tokens: int = MAX_NEW_TOKENS
+@dataclass(frozen=True, kw_only=True)
+class BlipConfig(BlipMatcherConfig):
+    decoder: DecoderConfig
+    generation: dict[str, Any] = field(default_factory=dict)  # see `Generates.defaults`
 
 
-class Answerer(Writer):
-    """A question is encoded while it looks at the picture; the decoder looks at the question."""
+class Blip(BlipMatcher):
+    """Contrastive, matching and captioning parts over one image encoder, to be trained together."""
 
-    config: AnswererConfig  # set by `build`
-    can = frozenset({"answer"})
+    sources = ("image",)
+
+    def __init__(
+        self, *arguments: Any, decoder: Decoder, defaults: dict[str, Any] | None = None, **named: Any
+    ) -> None:
+        super().__init__(*arguments, **named)
+        self.decoder = decoder
+        self.defaults = defaults or {}
+
+    def memory(self, inputs: Inputs) -> Memory:
+        """{"image": [B, 3, S, S]} -> what the decoder attends to"""
+        return self.memory_of(self.encoders["image"](inputs["image"]))
+
+    def memory_of(self, image: Encoded) -> Memory:
+        """The same for images that are encoded already."""
+        return self.decoder.project_memory(with_pooled(image))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlipAnswererConfig:
+    encoders: dict[str, EncoderConfig]  # "image", and "text" for the question
+    decoder: DecoderConfig
+    matching_id: int | None = None  # replaces the first token of a question, see `BlipMatcherConfig`
+    generation: dict[str, Any] = field(default_factory=dict)
+
+
+class BlipAnswerer(nn.Module):
+    """The question encoder attends to the image, and the decoder to the question."""
+
+    sources = ("image", "text")
 
     def __init__(
         self,
-        image_encoder: nn.Module,
-        question_encoder: TextEncoder,
-        decoder: TextDecoder,
+        encoders: Mapping[str, Encoder],
+        decoder: Decoder,
         matching_id: int | None = None,
-        length_penalty: float = 1.0,
-        max_new_tokens: int = MAX_NEW_TOKENS,
+        defaults: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.image_encoder = image_encoder
-        self.question_encoder = question_encoder
+        self.encoders = nn.ModuleDict(encoders)
         self.decoder = decoder
         self.matching_id = matching_id
-        self.length_penalty = length_penalty
-        self.max_new_tokens = max_new_tokens
+        self.defaults = defaults or {}
 
-    @classmethod
-    def from_config(cls, config: AnswererConfig) -> "Answerer":
-        image = build_encoder(config.image)
-        question = TextEncoder(replace(config.question, memory_width=image.width))
-        decoder = TextDecoder(replace(config.decoder, memory_width=question.width))
-        return cls(image, question, decoder, config.matching_id, config.length_penalty, config.max_new_tokens)
-
-    def encode_question(self, images: Tensor, tokens: Tensor) -> Encoded:
-        """images [B, 3, S, S], tokens [B, Q] -> what the decoder looks at: features [B, Q, W]"""
-        if self.matching_id is not None:
-            tokens = tokens.clone()
-            tokens[:, 0] = self.matching_id
-        return self.question_encoder(tokens, memory=whole(self.image_encoder(images)))
+    def memory(self, inputs: Inputs) -> Memory:
+        """{"image": [B, 3, S, S], "text": [B, Q]}, row b with row b -> what the decoder attends to"""
+        image = with_pooled(self.encoders["image"](inputs["image"]))
+        tokens = with_first_token(inputs["text"], self.matching_id)
+        return self.decoder.project_memory(self.encoders["text"](tokens, memory=image))
 
 
-def whole(encoded: Encoded) -> Encoded:
-    """The features with the pooled one, a class token, before them: BLIP's texts look at all of them."""
-    return encoded._replace(
-        features=torch.cat([encoded.pooled[:, None], encoded.features], 1)
-    )  # [B, 1 + N, W]
+def blip_encoders(configs: Mapping[str, Any]) -> dict[str, Encoder]:
+    """Encoders by modality, the text encoder with cross-attention to the image features."""
+    image = ENCODERS.build(configs["image"])
+    return {"image": image, "text": ENCODERS.build(replace(configs["text"], memory_width=image.width))}
+
+
+def build_matcher(config: BlipMatcherConfig) -> BlipMatcher:
+    return BlipMatcher(blip_encoders(config.encoders), **options(config), matching_id=config.matching_id)
+
+
+def build_blip(config: BlipConfig) -> Blip:
+    encoders = blip_encoders(config.encoders)
+    decoder = DECODERS.build(replace(config.decoder, memory_width=encoders["image"].width))
+    return Blip(
+        encoders,
+        **options(config),
+        matching_id=config.matching_id,
+        decoder=decoder,
+        defaults=config.generation,
+    )
+
+
+def build_answerer(config: BlipAnswererConfig) -> BlipAnswerer:
+    encoders = blip_encoders(config.encoders)
+    decoder = DECODERS.build(replace(config.decoder, memory_width=encoders["text"].width))
+    return BlipAnswerer(encoders, decoder, config.matching_id, config.generation)
+
+
+MODELS.register("blip", BlipConfig, build_blip)
+MODELS.register("blip_matcher", BlipMatcherConfig, build_matcher)
+MODELS.register("blip_answerer", BlipAnswererConfig, build_answerer)

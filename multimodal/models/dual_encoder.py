@@ -1,125 +1,110 @@
-"""Dual encoder: two towers and one space (CLIP, Radford et al. 2021; SigLIP, Zhai et al. 2023).
+"""Dual encoder: one encoder per modality and one shared space (CLIP, Radford et al. 2021; SigLIP, Zhai et al. 2023).
 
-B = batch, L = tokens, S = image side in pixels, W = width of a tower, D = width of the shared space
+B = batch, W = width of an encoder, D = width of the shared space
 """
 
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from multimodal.encoders import ImageConfig, TextConfig, build_encoder
-from multimodal.layers.features import Encoded
+from multimodal.encoders import ENCODERS, Encoder, EncoderConfig
+from multimodal.models.network import MODELS
 
 MAX_LOGIT_SCALE = math.log(100)  # training goes no higher
+PROJECTIONS = ("linear", "affine", "none")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DualEncoderConfig:
-    image: ImageConfig
-    text: TextConfig
+    encoders: dict[str, EncoderConfig]  # by modality
     embed_dim: int = 512
-    logit_scale: float = math.log(1 / 0.07)  # the start
-    logit_bias: float | None = None  # SigLIP's, None: there is none
-    image_projection: str = "linear"  # "affine": with a bias; "none": the tower's width is embed_dim
-    text_projection: str = "linear"
-
-
-class DualEncoding(NamedTuple):
-    image_embeddings: Tensor  # [B, D], unit length
-    text_embeddings: Tensor  # [B, D], unit length
-    scale: Tensor  # scalar, 1 / temperature
+    # by modality: "linear" (default), "affine", with a bias, or "none" if the encoder's width is embed_dim
+    projections: dict[str, str] = field(default_factory=dict)
+    logit_scale: float = math.log(1 / 0.07)  # the initial value
+    logit_bias: float | None = None  # the initial value for SigLIP's loss; None: no bias
 
 
 class DualEncoder(nn.Module):
-    """Two towers, each followed by a linear projection. A tower returns `Encoded`, or its pooled tensor."""
+    """Encoders of any modalities, each followed by a projection into the shared space.
 
-    config: DualEncoderConfig  # set by `build`
-    can = frozenset({"classify", "search"})
+    encoders: by modality, each with its `width`. projections, logit_scale, logit_bias: see `DualEncoderConfig`.
+    """
 
     def __init__(
         self,
-        image_encoder: nn.Module,
-        text_encoder: nn.Module,
-        image_width: int,
-        text_width: int,
+        encoders: Mapping[str, Encoder],
         embed_dim: int,
+        projections: Mapping[str, str] | None = None,
         logit_scale: float = math.log(1 / 0.07),
         logit_bias: float | None = None,
-        image_projection: str = "linear",
-        text_projection: str = "linear",
     ) -> None:
         super().__init__()
-        self.image_width, self.text_width, self.embed_dim = image_width, text_width, embed_dim
-        self.image_encoder = image_encoder
-        self.text_encoder = text_encoder
-        self.image_projection = _projection(image_projection, image_width, embed_dim)
-        self.text_projection = _projection(text_projection, text_width, embed_dim)
+        self.embed_dim = embed_dim
+        self.modalities = tuple(encoders)
+        self.encoders = nn.ModuleDict(encoders)
+        kinds = dict.fromkeys(encoders, "linear") | dict(projections or {})
+        if set(kinds) != set(encoders):
+            raise ValueError(f"projections: expected some of {list(encoders)}, got {list(projections or {})}")
+        self.projections = nn.ModuleDict(
+            {name: build_projection(kind, encoders[name].width, embed_dim) for name, kind in kinds.items()}
+        )
         self.logit_scale = nn.Parameter(torch.tensor(float(logit_scale)))
         self.logit_bias = None if logit_bias is None else nn.Parameter(torch.tensor(float(logit_bias)))
-        for projection in (self.image_projection, self.text_projection):
-            if isinstance(projection, nn.Linear):
-                nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
 
-    @classmethod
-    def from_config(cls, config: DualEncoderConfig) -> "DualEncoder":
-        image, text = build_encoder(config.image), build_encoder(config.text)
-        return cls(
-            image,
-            text,
-            image.width,
-            text.width,
-            config.embed_dim,
-            config.logit_scale,
-            config.logit_bias,
-            config.image_projection,
-            config.text_projection,
-        )
-
-    @property
-    def dual(self) -> "DualEncoder":
-        """Itself: every network that embeds has one."""
-        return self
-
-    @property
-    def scale(self) -> Tensor:
-        """1 / temperature."""
-        return self.logit_scale.float().exp()
-
-    def project_image(self, pooled: Tensor, normalize: bool = False) -> Tensor:
-        embedding = self.image_projection(pooled)  # [B, W] -> [B, D]
+    def project(self, modality: str, pooled: Tensor, normalize: bool = False) -> Tensor:
+        """pooled [B, W] -> [B, D]"""
+        embedding = self.projections[modality](pooled)
         return F.normalize(embedding.float(), dim=-1) if normalize else embedding
 
-    def project_text(self, pooled: Tensor, normalize: bool = False) -> Tensor:
-        embedding = self.text_projection(pooled)  # [B, W] -> [B, D]
-        return F.normalize(embedding.float(), dim=-1) if normalize else embedding
+    def encode(self, modality: str, inputs: Tensor, normalize: bool = False) -> Tensor:
+        """A batch of one modality -> [B, D]. Raises ValueError for a modality without an encoder."""
+        if modality not in self.encoders:
+            raise ValueError(f"modality: expected one of {list(self.modalities)}, got {modality!r}")
+        return self.project(modality, self.encoders[modality](inputs).pooled, normalize)
 
-    def encode_image(self, images: Tensor, normalize: bool = False) -> Tensor:
-        """images [B, 3, S, S] -> [B, D]"""
-        return self.project_image(_pooled(self.image_encoder(images)), normalize)
-
-    def encode_text(self, tokens: Tensor, normalize: bool = False) -> Tensor:
-        """tokens [B, L] -> [B, D]"""
-        return self.project_text(_pooled(self.text_encoder(tokens)), normalize)
-
-    def forward(self, images: Tensor, tokens: Tensor) -> DualEncoding:
-        return DualEncoding(self.encode_image(images, True), self.encode_text(tokens, True), self.scale)
+    def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Unit-length embeddings [B, D] by modality."""
+        return {modality: self.encode(modality, batch, True) for modality, batch in inputs.items()}
 
 
-def _projection(kind: str, width: int, embed_dim: int) -> nn.Module:
-    if kind not in ("linear", "affine", "none"):
-        raise ValueError(f"projection: expected 'linear', 'affine' or 'none', got {kind!r}")
+def options(config: DualEncoderConfig) -> dict[str, Any]:
+    """The arguments of `DualEncoder` that its config gives, all but the encoders."""
+    return {key: getattr(config, key) for key in ("embed_dim", "projections", "logit_scale", "logit_bias")}
+
+
+def build_dual_encoder(config: DualEncoderConfig) -> DualEncoder:
+    return DualEncoder(build_encoders(config.encoders), **options(config))
+
+
+def build_encoders(configs: Mapping[str, Any]) -> dict[str, Encoder]:
+    """Encoders by modality. Raises ValueError for an encoder of another modality."""
+    encoders = {modality: ENCODERS.build(config) for modality, config in configs.items()}
+    for modality, encoder in encoders.items():
+        if encoder.modality != modality:
+            raise ValueError(
+                f"encoders.{modality}: expected an encoder of {modality}, got one of {encoder.modality}"
+            )
+    return encoders
+
+
+def build_projection(kind: str, width: int, embed_dim: int) -> nn.Module:
+    """[B, W] -> [B, D]"""
+    if kind not in PROJECTIONS:
+        raise ValueError(f"projection: expected one of {PROJECTIONS}, got {kind!r}")
     if kind == "none":
         if width != embed_dim:
             raise ValueError(
-                f"embed_dim: expected {width}, the width of a tower without projection, got {embed_dim}"
+                f"embed_dim: expected {width}, the width of an encoder without projection, got {embed_dim}"
             )
         return nn.Identity()
-    return nn.Linear(width, embed_dim, bias=kind == "affine")
+    linear = nn.Linear(width, embed_dim, bias=kind == "affine")
+    nn.init.normal_(linear.weight, std=width**-0.5)
+    return linear
 
 
-def _pooled(output: Encoded | Tensor) -> Tensor:
-    return output.pooled if isinstance(output, Encoded) else output
+MODELS.register("dual_encoder", DualEncoderConfig, build_dual_encoder)

@@ -11,8 +11,7 @@ from pickle import UnpicklingError
 import torch
 from torch import Tensor
 
-from multimodal.files import sha256_of
-from multimodal.preprocess import printable
+from multimodal.files import printable, sha256_of
 from multimodal.zoo.pickles import legacy_problem, zip_problem
 
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")

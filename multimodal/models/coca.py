@@ -1,0 +1,56 @@
+"""CoCa (Yu et al. 2022): a dual encoder, and a decoder that attends to the image features."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from multimodal.decoders import DECODERS, Decoder, DecoderConfig
+from multimodal.layers import Encoded, Memory
+from multimodal.models.dual_encoder import DualEncoder, DualEncoderConfig, build_encoders, options
+from multimodal.models.network import MODELS, Inputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoCaConfig(DualEncoderConfig):
+    decoder: DecoderConfig
+    source: str = "image"  # the modality that the decoder attends to
+    # The blocks of the text encoder are the first blocks of the decoder, as in open_clip
+    share_text_encoder: bool = False
+    generation: dict[str, Any] = field(default_factory=dict)  # see `Generates.defaults`
+
+
+class CoCa(DualEncoder):
+    """A dual encoder whose `source` encoder also gives the features that `decoder` attends to."""
+
+    def __init__(
+        self,
+        *arguments: Any,
+        decoder: Decoder,
+        source: str = "image",
+        defaults: dict[str, Any] | None = None,
+        **named: Any,
+    ) -> None:
+        super().__init__(*arguments, **named)
+        self.decoder = decoder
+        self.sources = (source,)
+        self.defaults = defaults or {}
+
+    def memory(self, inputs: Inputs) -> Memory:
+        """A batch of the source -> what the decoder attends to"""
+        [source] = self.sources
+        return self.memory_of(self.encoders[source](inputs[source]))
+
+    def memory_of(self, encoded: Encoded) -> Memory:
+        """The same for an output of the source encoder."""
+        return self.decoder.project_memory(encoded)
+
+
+def build_coca(config: CoCaConfig) -> CoCa:
+    encoders = build_encoders(config.encoders)
+    decoder_config = replace(config.decoder, memory_width=encoders[config.source].width)
+    decoder = DECODERS.build(decoder_config, encoders["text"] if config.share_text_encoder else None)
+    return CoCa(
+        encoders, **options(config), decoder=decoder, source=config.source, defaults=config.generation
+    )
+
+
+MODELS.register("coca", CoCaConfig, build_coca)

@@ -220,7 +220,7 @@ def test_shards_elsewhere(spoil, name):
     folder = spoil("clip")
     (folder / "model.safetensors").rename(folder.parent / "x.safetensors")
     write(folder / "model.safetensors.index.json", json.dumps({"weight_map": {"a": name}}).encode())
-    assert "expected .safetensors files beside the index" in refused(folder)
+    assert "expected .safetensors files next to the index" in refused(folder)
     (folder.parent / "x.safetensors").unlink()
 
 

@@ -18,7 +18,7 @@ from multimodal.zoo.formats.hf_tokenizer import build_tokenizer, token_ids
 from multimodal.zoo.formats.names import flatten_image_tensors, rename, timm_rules
 from multimodal.zoo.formats.transformers_blip import ANSWERER, CAPTIONER, MATCHER, blip_config
 from multimodal.zoo.formats.transformers_blip import convert_weights as convert_bert
-from multimodal.zoo.weights import READERS, CheckpointError, read_weights
+from multimodal.zoo.weights import SUFFIXES, CheckpointError, read_weights
 
 MARK = "visual_encoder.cls_token"  # a key that all of them have
 ADDED_TOKENS = 2  # after the vocabulary of BERT: [DEC], with which the decoder begins, and [ENC]
@@ -35,7 +35,7 @@ class SalesforceFormat:
     """
 
     def recognises(self, path: Path) -> bool:
-        return path.is_file() and path.suffix.lower() in READERS and MARK in read_weights(path)
+        return path.is_file() and path.suffix.lower() in SUFFIXES and MARK in read_weights(path)
 
     def open(self, path: Path, tokenizer: Path | None) -> Checkpoint:
         state = {key: tensor for key, tensor in read_weights(path).items() if not TRAINING.fullmatch(key)}

@@ -77,7 +77,7 @@ def run(folder: Path, text: str, root: Path) -> Path:
     """Train what the run file says, with its validation sets evaluated at the end."""
     (folder / "run.toml").write_text(text)
     config = read_run(folder / "run.toml")
-    validation = Validation(config.validation, root) if config.validation else None
+    validation = Validation(config.validation, root, config.suffixes) if config.validation else None
     return train(config, folder / "out", root, device="cpu", evaluate=validation)
 
 
@@ -112,7 +112,7 @@ class Uniformity(Term):
         return distances.mul(-self.config.temperature).exp().mean().log()
 
 
-OBJECTIVES.register("uniformity", UniformityConfig, Uniformity)
+OBJECTIVES.register("spread", UniformityConfig, Uniformity)
 
 
 # A text encoder
@@ -144,12 +144,12 @@ def test_a_loss_term_and_a_text_encoder(shapes, tmp_path, capsys):
         'kind = "coca"', 'kind = "dual_encoder"'
     )
     text = text.replace(f"[model.decoder]\n{TOWER}", "") + CONTRASTIVE
-    text += '[[objective]]\nkind = "uniformity"\nweight = 0.5\ntemperature = 3.0\n'
+    text += '[[objective]]\nkind = "spread"\nweight = 0.5\ntemperature = 3.0\n'
     out = run(tmp_path, text, shapes)
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     losses = [row for row in rows if "loss" in row]
     assert all(
-        row["loss"] == pytest.approx(row["contrastive"] + 0.5 * row["uniformity"], abs=1e-5) for row in losses
+        row["loss"] == pytest.approx(row["contrastive"] + 0.5 * row["spread"], abs=1e-5) for row in losses
     )
     model = mm.load(out, device="cpu", dtype=torch.float32, verify=True)
     assert type(model.network.encoders["text"]) is BagOfWords
@@ -171,6 +171,7 @@ class SignalReader:
     modality = "signal"
     suffixes = (".npy",)
     item_ndim = 1
+    error = InputError
 
     def read(self, source) -> Tensor:
         try:

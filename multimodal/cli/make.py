@@ -73,7 +73,11 @@ def train(
     if not data.is_dir():
         raise FileNotFoundError(f"data: expected a folder, got {data}, which does not exist")
     first = os.environ.get("RANK", "0") == "0"  # set by torchrun
-    evaluate = mm.evaluation.Validation(config.validation, data) if first and config.validation else None
+    evaluate = (
+        mm.evaluation.Validation(config.validation, data, config.suffixes)
+        if first and config.validation
+        else None
+    )
     try:
         with redirect_stdout(sys.stderr):  # progress is not a result
             mm.training.train(config, out, data, resume=resume, device=chosen, evaluate=evaluate)

@@ -119,6 +119,7 @@ class CrossAttention(nn.Module):
         queries of that row, and the memory is never copied.
         """
         rows = memory[0].shape[0]
-        q = split_heads(self.q(x.unflatten(0, (rows, -1)).flatten(1, 2)), self.heads)  # [B, H, K * L, D]
+        queries = len(x) // max(rows, 1) * x.shape[1]  # K * L
+        q = split_heads(self.q(x).reshape(rows, queries, -1), self.heads)  # [B * K, L, W] -> [B, H, K * L, D]
         y = merge_heads(attend(q, *memory, mask, scale=self.scale))  # [B, K * L, W]
-        return self.out(y.unflatten(1, (-1, x.shape[1])).flatten(0, 1))  # [B, K * L, W] -> [B * K, L, W]
+        return self.out(y.reshape(x.shape))  # [B, K * L, W] -> [B * K, L, W]

@@ -69,9 +69,13 @@ class Measure:
 
 
 def compute_metrics(
-    dataset: str, task: str, predictions: tuple[Any, ...], strategy: str | None = None
+    dataset: str,
+    task: str,
+    predictions: tuple[Any, ...],
+    strategy: str | None = None,
+    modality: str = "image",
 ) -> list[Measure]:
-    """All registered metrics of `task`, in the order of registration.
+    """All registered metrics of `task`, in the order of registration; `modality` takes the place of "image" in names.
 
     The `n` of a corpus value is the length of the first field of `predictions`.
     """
@@ -82,7 +86,9 @@ def compute_metrics(
             if isinstance(value, Tensor | np.ndarray):
                 n = len(value)
                 value = float(value.double().mean() if isinstance(value, Tensor) else value.mean())
-            measures.append(Measure(dataset, name, value, n, metric.unit, strategy))
+            measures.append(
+                Measure(dataset, name.replace("image", modality), value, n, metric.unit, strategy)
+            )
     return measures
 
 

@@ -4,6 +4,7 @@ B = batch, P = tokens of the prompt
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -31,6 +32,11 @@ class TextGenerator:
         self.eos_id = self.tokenizer.eos_id
         self.context_length = min(config.context_length, self.tokenizer.context_length)
         self.strategy: Strategy = Greedy() if strategy is None else strategy
+        longest = self.context_length - 1
+        if self.strategy.max_new_tokens is not None and self.strategy.max_new_tokens > longest:
+            raise ValueError(
+                f"max_new_tokens: expected at most {longest}, got {self.strategy.max_new_tokens}"
+            )
         self.prompt = self.prompt_ids(prompt)
         self.settled(len(self.prompt))
 
@@ -40,7 +46,7 @@ class TextGenerator:
         return [int(self.bos_id or 0), *ids]
 
     def settled(self, prompt_length: int) -> Strategy:
-        """The strategy with all settings filled in. Raises ValueError for more tokens than fit."""
+        """The strategy with all settings filled in; no more tokens than fit after the prompt."""
         room = self.context_length - prompt_length
         if room < 1:
             raise ValueError(
@@ -49,9 +55,7 @@ class TextGenerator:
         defaults: dict[str, Any] = {"max_new_tokens": room, **self.network.defaults}
         defaults["max_new_tokens"] = min(room, defaults["max_new_tokens"])
         strategy = with_defaults(self.strategy, defaults)
-        if strategy.max_new_tokens is not None and strategy.max_new_tokens > room:
-            raise ValueError(f"max_new_tokens: expected at most {room}, got {strategy.max_new_tokens}")
-        return strategy
+        return replace(strategy, max_new_tokens=min(room, int(strategy.max_new_tokens or room)))  # type: ignore[type-var]
 
     @torch.inference_mode()
     def __call__(self, inputs: Mapping[str, Tensor], count: int) -> list[tuple[str, float]]:

@@ -9,7 +9,7 @@ from multimodal.config import from_dict
 from multimodal.datasets import DataConfig
 from multimodal.evaluation import ValidationConfig
 from multimodal.models import ModelConfig, encoder_configs
-from multimodal.preprocess.preprocessor import PREPROCESSORS
+from multimodal.preprocess import IMAGE_SUFFIXES, PREPROCESSORS
 from multimodal.training.objectives import OBJECTIVES, ObjectiveConfig
 
 
@@ -116,6 +116,12 @@ class RunConfig:
     def image_size(self) -> int | None:
         """The side of the images that the model reads; None if it reads none."""
         return getattr(encoder_configs(self.model).get("image"), "image_size", None)
+
+    @property
+    def suffixes(self) -> dict[str, tuple[str, ...]]:
+        """The suffixes of the files of each modality that the model reads beside text."""
+        modalities = [modality for modality in encoder_configs(self.model) if modality != "text"]
+        return {name: getattr(self.inputs.get(name), "suffixes", IMAGE_SUFFIXES) for name in modalities}
 
     def plan(self) -> list[Stage]:
         """The stages in their order, with what they leave open taken from the run."""

@@ -42,10 +42,10 @@ class ValidationConfig:
 
     name: str  # of the data set in the measures
     path: str  # anything that `open_source` reads
-    kind: str | None = None  # of the data source; None: recognised from what is at `path`
     tasks: tuple[str, ...] = ("search", "caption")
     templates: tuple[str, ...] | None = None  # around class names; defaults to the model's
     limit: int | None = None  # at most this many images, evenly spaced
+    kind: str | None = None  # of the data source; None: recognised from what is at `path`
 
     def __post_init__(self) -> None:
         if not self.tasks or not set(self.tasks) <= set(TASKS):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from multimodal.config import Registry, from_dict
@@ -28,7 +29,7 @@ class Metric:
     """
 
     task: str
-    compute: Callable[[Any], Tensor | np.ndarray | float]
+    compute: Callable[[Any], Tensor | np.ndarray | list[float] | float]
     unit: str = "number"
 
     def __post_init__(self) -> None:

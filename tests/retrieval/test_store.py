@@ -114,7 +114,7 @@ def test_create_does_not_overwrite(store, tmp_path):
 
 
 def test_files_that_are_not_ours(tmp_path):
-    with pytest.raises(FileNotFoundError, match="expected an index, got .*, which does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"expected an index, got .*, which does not exist"):
         Store.open(tmp_path / "none.db")
     assert not (tmp_path / "none.db").exists()
     with pytest.raises(ValueError, match="is not a file"):
@@ -125,13 +125,13 @@ def test_files_that_are_not_ours(tmp_path):
         "image": b"\xff\xd8\xff\xe0" + bytes(5000),
     }.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match="expected an index, got (another|a damaged)"):
+        with pytest.raises(ValueError, match=r"expected an index, got (another|a damaged)"):
             Store.open(tmp_path / name)
         assert (tmp_path / name).read_bytes() == content
     connection = sqlite3.connect(tmp_path / "theirs")
     connection.execute("CREATE TABLE meta (key, value)")
     connection.close()
-    with pytest.raises(ValueError, match="expected an index, got (another|a damaged)"):
+    with pytest.raises(ValueError, match=r"expected an index, got (another|a damaged)"):
         Store.open(tmp_path / "theirs")
 
 

@@ -205,7 +205,7 @@ def test_open(index, model, photos, tmp_path):
         assert again.path == tmp_path / "photos.db"
         assert again.search("a cat", k=1)[0]._repr_html_().count("<img") == 0
         with pytest.raises(
-            FileNotFoundError, match="folder: expected a folder, got .*, which does not exist"
+            FileNotFoundError, match=r"folder: expected a folder, got .*, which does not exist"
         ):
             again.update()
         assert len(again) == 6
@@ -247,23 +247,23 @@ def test_other_folders(index, model, photos, tmp_path, seen):
 
 
 def test_paths_that_are_refused(model, photos, tmp_path):
-    with pytest.raises(FileNotFoundError, match="folder: expected a folder, got .*, which does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"folder: expected a folder, got .*, which does not exist"):
         model.index(tmp_path / "none", path=tmp_path / "x.db")
     with pytest.raises(ValueError, match="expected a folder"):
         model.index(photos / "0.png", path=tmp_path / "x.db")
     with pytest.raises(ValueError, match="is not a file"):
         model.index(photos, path=photos)
-    with pytest.raises(FileNotFoundError, match="expected an index, got .*, which does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"expected an index, got .*, which does not exist"):
         Index.open(tmp_path / "x.db", model)
     assert not (tmp_path / "x.db").exists()
     content = (photos / "0.png").read_bytes()
-    with pytest.raises(ValueError, match="expected an index, got (another|a damaged)"):
+    with pytest.raises(ValueError, match=r"expected an index, got (another|a damaged)"):
         model.index(photos, path=photos / "0.png")
     assert (photos / "0.png").read_bytes() == content
     connection = sqlite3.connect(tmp_path / "theirs.db")
     connection.execute("CREATE TABLE songs (title)")
     connection.close()
-    with pytest.raises(ValueError, match="expected an index, got (another|a damaged)"):
+    with pytest.raises(ValueError, match=r"expected an index, got (another|a damaged)"):
         model.index(photos, path=tmp_path / "theirs.db")
 
 

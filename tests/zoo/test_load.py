@@ -100,7 +100,7 @@ def test_weights_that_do_not_fit(tmp_path, clip):
 
 def test_an_argument_without_effect_is_refused(clip, tmp_path):
     for folder in (clip, "small"):
-        with pytest.raises(ValueError, match="tokenizer: expected None, because .* has its own"):
+        with pytest.raises(ValueError, match=r"tokenizer: expected None, because .* has its own"):
             load(folder, tokenizer=saved_peer("clip", tmp_path))
 
 

@@ -2,7 +2,7 @@
 
 b = pairs of this rank, B = pairs of all ranks, D = embedding width
 
-Two pairs of one group (several captions of one picture, the same sentence twice) are positives of each
+Two pairs of one group (several captions of one image, the same sentence twice) are positives of each
 other, not false negatives. Each rank scores its own rows against the rows of all ranks; the mean of the
 losses over the ranks is the loss of one process with the whole batch.
 """

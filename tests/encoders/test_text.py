@@ -1,4 +1,4 @@
-"""The text encoder compared with PyTorch's and transformers' own, one text at a time."""
+"""The text encoder compared with PyTorch's layers, one text at a time."""
 
 from dataclasses import replace
 
@@ -8,26 +8,9 @@ from torch import nn
 
 from multimodal.encoders import TextEncoder, TextEncoderConfig
 from multimodal.layers import Encoded
-from tests.layers.peers import randomise, torch_decoder_layer, torch_encoder_layer
+from tests.layers.peers import torch_decoder_layer, torch_encoder_layer
 
-EOS, VOCAB, WIDTH, HEADS, LAYERS, CONTEXT = 9, 30, 24, 3, 2, 12
-LENGTHS = [3, 8, 5, 2]
-POSITIONS = ["learned", "rotary", "relative"]
-
-
-def make(**fields) -> TextEncoder:
-    torch.manual_seed(0)
-    given = {"vocab_size": VOCAB, "context_length": CONTEXT, "eos_id": EOS}
-    sizes = {"width": WIDTH, "layers": LAYERS, "heads": HEADS}
-    return randomise(TextEncoder(TextEncoderConfig(**(given | sizes | fields))), 0.2).eval()
-
-
-def make_tokens(lengths=LENGTHS, columns=CONTEXT) -> torch.Tensor:
-    tokens = torch.randint(10, VOCAB, (len(lengths), columns), generator=torch.Generator().manual_seed(1))
-    for row, length in enumerate(lengths):
-        tokens[row, length - 1] = EOS
-        tokens[row, length:] = 0
-    return tokens
+from .tiny import CONTEXT, LENGTHS, POSITIONS, VOCAB, WIDTH, make, make_tokens
 
 
 def reference(encoder: TextEncoder, tokens: torch.Tensor, lengths: list[int]) -> list[torch.Tensor]:
@@ -103,45 +86,6 @@ def test_a_causal_feature_does_not_depend_on_later_tokens(causal, positions):
         assert reached.tolist() == [not causal or i <= position for i in range(8)]
 
 
-@torch.no_grad()
-def test_the_appended_token_equals_open_clips():
-    """open_clip's mask is shifted by one place, and its weights were trained with it."""
-    from open_clip.transformer import TextTransformer
-
-    encoder = make(pooling="appended")
-    theirs = TextTransformer(
-        CONTEXT, VOCAB, WIDTH, HEADS, LAYERS, embed_cls=True, output_tokens=True, proj_type="none"
-    )
-    theirs.token_embedding.load_state_dict(encoder.embedding.state_dict())
-    theirs.positional_embedding.copy_(encoder.positions)
-    theirs.cls_emb.copy_(encoder.appended)
-    theirs.ln_final.load_state_dict(encoder.norm.state_dict())
-    for mine, block in zip(encoder.blocks, theirs.transformer.resblocks, strict=True):
-        block.attn.in_proj_weight.copy_(mine.attention.qkv.weight)
-        block.attn.in_proj_bias.copy_(mine.attention.qkv.bias)
-        for ours, other in (
-            (mine.attention.out, block.attn.out_proj),
-            (mine.norm1, block.ln_1),
-            (mine.norm2, block.ln_2),
-            (mine.mlp[0], block.mlp.c_fc),
-            (mine.mlp[2], block.mlp.c_proj),
-        ):
-            other.load_state_dict(ours.state_dict())
-    lengths = [3, CONTEXT, 5, 1]
-    tokens = make_tokens(lengths)
-    expected, features = theirs.eval()(tokens)
-    encoded = encoder(tokens)
-    torch.testing.assert_close(encoded.pooled, expected, atol=1e-5, rtol=1e-5)
-    for row, length in enumerate(lengths):  # before the last norm, as the decoder expects them
-        torch.testing.assert_close(
-            encoded.features[row, :length], features[row, :length], atol=1e-5, rtol=1e-5
-        )
-    assert encoded.mask.sum(1).tolist() == lengths
-    for row in range(4):  # alone, with fewer columns
-        alone = encoder(tokens[row : row + 1]).pooled[0]
-        torch.testing.assert_close(alone, expected[row], atol=1e-5, rtol=1e-5)
-
-
 def test_a_batch_of_no_texts():
     encoded = make()(torch.zeros(0, CONTEXT, dtype=torch.long))
     assert encoded.pooled.shape == (0, WIDTH)
@@ -182,93 +126,6 @@ def test_texts_that_share_a_memory_equal_copies_of_the_memory():
     )
     got = encoder(tokens, memory=Encoded(features, features[:, 0], mask))
     torch.testing.assert_close(got.features, expected.features, atol=1e-5, rtol=1e-5)
-
-
-@torch.no_grad()
-def test_relative_positions_equal_t5s():
-    from transformers import T5Config, T5EncoderModel
-
-    encoder = make(
-        positions="relative",
-        causal=False,
-        pooling="mean",
-        norm="rms",
-        mlp="gated",
-        activation="gelu_tanh",
-        bias=False,
-        attention_scale=1.0,
-        eps=1e-6,
-        context_length=60,
-    )
-    config = T5Config(
-        vocab_size=VOCAB,
-        d_model=WIDTH,
-        d_kv=WIDTH // HEADS,
-        d_ff=4 * WIDTH,
-        num_layers=LAYERS,
-        num_heads=HEADS,
-        feed_forward_proj="gated-gelu",
-    )
-    theirs = T5EncoderModel(config).eval()
-    theirs.shared.load_state_dict(encoder.embedding.state_dict())
-    stack = theirs.encoder
-    stack.final_layer_norm.load_state_dict(encoder.norm.state_dict())
-    attention = stack.block[0].layer[0].SelfAttention
-    attention.relative_attention_bias.load_state_dict(encoder.relative.bias.state_dict())
-    for mine, block in zip(encoder.blocks, stack.block, strict=True):
-        attention, mlp = block.layer[0].SelfAttention, block.layer[1].DenseReluDense
-        for name, weight in zip("qkv", mine.attention.qkv.weight.chunk(3), strict=True):
-            getattr(attention, name).weight.copy_(weight)
-        for ours, other in (
-            (mine.attention.out, attention.o),
-            (mine.norm1, block.layer[0].layer_norm),
-            (mine.norm2, block.layer[1].layer_norm),
-            (mine.mlp.gate, mlp.wi_0),
-            (mine.mlp.up, mlp.wi_1),
-            (mine.mlp.down, mlp.wo),
-        ):
-            other.load_state_dict(ours.state_dict())
-    lengths = [60, 33, 5, 2]  # beyond the distances that have a bucket each
-    tokens = make_tokens(lengths, 60)
-    encoded = encoder(tokens)
-    expected = theirs(tokens, encoded.mask.long()).last_hidden_state
-    torch.testing.assert_close(encoded.features[encoded.mask], expected[encoded.mask], atol=1e-5, rtol=1e-5)
-
-
-@torch.no_grad()
-def test_rotary_positions_equal_llamas():
-    from transformers import LlamaConfig, LlamaModel
-
-    encoder = make(
-        positions="rotary", norm="rms", mlp="gated", activation="silu", bias=False, eps=1e-6, mlp_ratio=2.5
-    )
-    config = LlamaConfig(
-        vocab_size=VOCAB,
-        hidden_size=WIDTH,
-        intermediate_size=60,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS,
-        max_position_embeddings=CONTEXT,
-    )
-    theirs = LlamaModel(config).eval()
-    theirs.embed_tokens.load_state_dict(encoder.embedding.state_dict())
-    theirs.norm.load_state_dict(encoder.norm.state_dict())
-    for mine, layer in zip(encoder.blocks, theirs.layers, strict=True):
-        for name, weight in zip("qkv", mine.attention.qkv.weight.chunk(3), strict=True):
-            getattr(layer.self_attn, f"{name}_proj").weight.copy_(weight)
-        for ours, other in (
-            (mine.attention.out, layer.self_attn.o_proj),
-            (mine.norm1, layer.input_layernorm),
-            (mine.norm2, layer.post_attention_layernorm),
-            (mine.mlp.gate, layer.mlp.gate_proj),
-            (mine.mlp.up, layer.mlp.up_proj),
-            (mine.mlp.down, layer.mlp.down_proj),
-        ):
-            other.load_state_dict(ours.state_dict())
-    tokens = make_tokens()
-    encoded = encoder(tokens)
-    expected = theirs(tokens[:, : max(LENGTHS)]).last_hidden_state
-    torch.testing.assert_close(encoded.features, expected, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()

@@ -1,4 +1,6 @@
-"""The weights of our layers, copied to and from layers of PyTorch."""
+"""The weights of our layers, copied to and from layers of PyTorch and transformers."""
+
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -84,6 +86,50 @@ def _load(layer: nn.Module, block: Block, norms: dict[str, nn.Module]) -> None:
     layer.linear2.load_state_dict(block.mlp[2].state_dict())
     for name, norm in norms.items():
         getattr(layer, name).load_state_dict(norm.state_dict())
+
+
+@torch.no_grad()
+def copy_to_llama(blocks: Iterable[Block], layers: Iterable[nn.Module]) -> None:
+    """Our weights to decoder layers of transformers' LLaMA."""
+    for mine, layer in zip(blocks, layers, strict=True):
+        for name, weight in zip("qkv", mine.attention.qkv.weight.chunk(3), strict=True):
+            getattr(layer.self_attn, f"{name}_proj").weight.copy_(weight)
+        for ours, theirs in (
+            (mine.attention.out, layer.self_attn.o_proj),
+            (mine.norm1, layer.input_layernorm),
+            (mine.norm2, layer.post_attention_layernorm),
+            (mine.mlp.gate, layer.mlp.gate_proj),
+            (mine.mlp.up, layer.mlp.up_proj),
+            (mine.mlp.down, layer.mlp.down_proj),
+        ):
+            theirs.load_state_dict(ours.state_dict())
+
+
+@torch.no_grad()
+def copy_to_t5(ours: nn.Module, stack: nn.Module) -> None:
+    """The weights of our encoder or decoder to a stack of transformers' T5 1.1."""
+    pairs = [(ours.norm, stack.final_layer_norm), (ours.embedding, stack.embed_tokens)]
+    pairs += [(ours.relative.bias, stack.block[0].layer[0].SelfAttention.relative_attention_bias)]
+    for mine, block in zip(ours.blocks, stack.block, strict=True):
+        attention, mlp = block.layer[0].SelfAttention, block.layer[-1].DenseReluDense
+        for name, weight in zip("qkv", mine.attention.qkv.weight.chunk(3), strict=True):
+            getattr(attention, name).weight.copy_(weight)
+        if mine.cross is not None:
+            cross = block.layer[1].EncDecAttention
+            for name, weight in zip("kv", mine.cross.kv.weight.chunk(2), strict=True):
+                getattr(cross, name).weight.copy_(weight)
+            pairs += [(mine.cross.q, cross.q), (mine.cross.out, cross.o)]
+            pairs += [(mine.norm_cross, block.layer[1].layer_norm)]
+        pairs += [
+            (mine.attention.out, attention.o),
+            (mine.norm1, block.layer[0].layer_norm),
+            (mine.norm2, block.layer[-1].layer_norm),
+            (mine.mlp.gate, mlp.wi_0),
+            (mine.mlp.up, mlp.wi_1),
+            (mine.mlp.down, mlp.wo),
+        ]
+    for mine, theirs in pairs:
+        theirs.load_state_dict(mine.state_dict())
 
 
 def assert_same(ours: torch.Tensor, theirs: torch.Tensor, *inputs: torch.Tensor) -> None:

@@ -122,6 +122,13 @@ def test_a_table_says_its_kind_wherever_it_stands():
     }
 
 
+def test_none_is_left_out_at_every_depth():
+    """TOML has no word for it."""
+    table = to_dict(Outer("a", Inner(1), limit=None, free={"x": None, "y": {"z": None}}))
+    assert "limit" not in table
+    assert table["free"] == {"y": {}}
+
+
 KINDS = r"expected one of \['circle', 'group', 'square'\], got"
 
 

@@ -4,10 +4,13 @@ import pytest
 import torch
 
 from multimodal.decoders import DECODERS, TextDecoderConfig
+from multimodal.encoders import TextEncoder, TextEncoderConfig
 from multimodal.layers import Encoded
 
 from .tiny import (
     CONTEXT,
+    HEADS,
+    LAYERS,
     MEMORY_WIDTH,
     MODERN,
     POSITIONS,
@@ -65,6 +68,26 @@ def test_steps_equal_the_full_pass_with_other_settings(memory, fields):
     cache = decoder.new_cache()
     got = [decoder(piece, projected, cache).logits for piece in tokens.split([3, *[1] * 9], 1)]
     assert_near(torch.cat(got, 1), decoder(tokens, projected).logits)
+
+
+@pytest.mark.parametrize("norm_order", ["pre", "post"])
+@pytest.mark.parametrize("positions", POSITIONS)
+@torch.no_grad()
+def test_without_a_memory_it_equals_a_causal_text_encoder(positions, norm_order):
+    decoder = make_decoder(None, positions=positions, norm_order=norm_order)
+    config = TextEncoderConfig(
+        vocab_size=VOCABULARY,
+        context_length=CONTEXT,
+        width=WIDTH,
+        layers=LAYERS,
+        heads=HEADS,
+        positions=positions,
+        norm_order=norm_order,
+    )
+    encoder = TextEncoder(config).eval()
+    encoder.load_state_dict({k: v for k, v in decoder.state_dict().items() if not k.startswith("head")})
+    tokens = make_tokens()
+    assert_near(encoder(tokens).features, decoder(tokens).hidden)
 
 
 @pytest.mark.parametrize("autocast", [False, True])

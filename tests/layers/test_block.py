@@ -136,6 +136,11 @@ def test_a_block_has_the_parts_of_its_config():
     assert cross.cross.norm_memory.weight.shape == (10,)
     modern = build_block(replace(CONFIG, norm="rms", mlp="gated", bias=False), 10)
     assert not [name for name, _ in modern.named_parameters() if "bias" in name]
+    unbiased = build_block(replace(CONFIG, bias=False), 10)
+    biases = {name for name, _ in unbiased.named_parameters() if "bias" in name}
+    assert biases == {"norm1.bias", "norm_cross.bias", "norm2.bias"}
+    biased = build_block(replace(CONFIG, mlp="gated"), 10)
+    assert biased.mlp.gate.bias is not None
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ import torch
 
 from multimodal.decoders import TextDecoderConfig
 from multimodal.encoders import ImageEncoderConfig, TextEncoderConfig
+from multimodal.layers import Encoded
 from multimodal.models import (
     MODELS,
     BlipAnswererConfig,
@@ -147,6 +148,18 @@ def test_embeddings_use_no_image_and_keep_the_first_token(kind):
             x = block(x)
         expected = network.projections["text"](x[0, 0])
         torch.testing.assert_close(network.encode("text", TOKENS)[row], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_an_answer_attends_to_the_question_after_the_matching_token():
+    network = make("blip_answerer")
+    memory = network.memory({"image": IMAGES, "text": TOKENS})
+    asked = torch.cat([torch.full((3, 1), 49), TOKENS[:, 1:]], 1)
+    image = class_token_and_patches(network)
+    question = network.encoders["text"](asked, memory=Encoded(image, image[:, 0]))
+    expected = network.decoder.project_memory(question)
+    torch.testing.assert_close(memory.layers, expected.layers)
+    assert torch.equal(memory.mask, expected.mask)
+    assert TOKENS[:, 0].tolist() == [2, 2, 2]
 
 
 def test_an_answer_attends_to_the_question_without_its_padding():

@@ -1,5 +1,6 @@
-"""Files written whole or not at all."""
+"""Atomic writes, and hashes of files."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -10,10 +11,10 @@ from typing import IO
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
-    """Yield a binary file that becomes `path` when the block ends without an error.
+    """Yield a binary file that becomes `path` if the block ends without an error.
 
-    The bytes go to a temporary file in the same folder, are flushed to the disk and renamed over `path`:
-    a reader sees the old file or the new one, never a part. Missing folders are made.
+    The bytes are written to a temporary file in the same folder, flushed to the disk and renamed to `path`: a reader
+    sees the old file or the new one, never a part of it. Missing folders are created.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,7 +26,7 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         mask = os.umask(0)
         os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)  # mkstemp makes private files; a result is an ordinary one
+        os.chmod(temporary, 0o666 & ~mask)  # mkstemp creates private files
         os.replace(temporary, path)
     except BaseException:
         with suppress(FileNotFoundError):
@@ -39,8 +40,14 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
             os.close(folder)
 
 
+def sha256_of(path: str | Path) -> str:
+    """The sha256 of a file, in lower-case hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def clear_leftovers(folder: str | Path) -> None:
-    """Remove the temporary files of writers that were killed in `folder`, where nobody may be writing now."""
+    """Remove the temporary files of killed writers from `folder`; no other process may be writing there."""
     for path in Path(folder).glob(".*.????????.tmp"):  # as `atomic_write` names them
         path.unlink(missing_ok=True)
 
@@ -49,3 +56,8 @@ def write_text(path: str | Path, text: str) -> None:
     """Write `text` as UTF-8 to `path`, atomically."""
     with atomic_write(path) as file:
         file.write(text.encode())
+
+
+def printable(text: str) -> str:
+    """`text` with line breaks, terminal codes and undecodable bytes, as file names may hold, escaped."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

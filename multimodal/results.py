@@ -1,4 +1,4 @@
-"""What functions hand back: typed results that know how to print, show and serialise themselves."""
+"""Typed results that print, render in a notebook and turn into JSON."""
 
 import base64
 import html
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 class Embedded(NamedTuple):
-    """Embeddings, and what they are of: row i belongs to `names[i]`."""
+    """Embeddings with their inputs: row i belongs to `names[i]`."""
 
     embeddings: Tensor  # [N, D] float32 on the CPU, unit length
     names: list[str]
-    places: list[int]  # of each row in what was given
+    places: list[int]  # the index of each row in the inputs
     rejected: "list[Rejected]"
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """An input that could not be used, and why: `name` leads back to it, `reason` is a few words."""
+    """An input that could not be used: its name, and the reason in a few words."""
 
     name: str
     reason: str
@@ -38,17 +38,20 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Item:
-    """An image by name, opened when it is looked at: results of a large folder stay small."""
+    """An input by name, opened on access, so that the results of a large folder stay small."""
 
     name: str
-    open: Callable[[], "Image.Image"] = field(repr=False, compare=False)
+    open: Callable[[], Any] = field(repr=False, compare=False)
 
     def thumbnail(self, side: int = 128) -> str:
-        """The picture as an HTML `<img>` with its JPEG bytes inside, the longer side `side` pixels."""
+        """An HTML `<img>` with the JPEG bytes inside, its longer side `side` pixels; the name if it is not an image."""
         try:
-            image = self.open().copy()
-        except (OSError, ValueError):  # moved or changed since; the result itself still stands
+            image: Any = self.open()
+        except (OSError, ValueError):  # moved or changed since; the result itself is still valid
+            image = None
+        if not hasattr(image, "thumbnail"):
             return f"<span>{html.escape(self.name)}</span>"
+        image = image.copy()
         image.thumbnail((side, side))
         buffer = io.BytesIO()
         image.convert("RGB").save(buffer, "JPEG", quality=85)
@@ -57,13 +60,13 @@ class Item:
 
 
 class _HasItem:
-    """The `.image` of a result that has a `picture`."""
+    """The `.image` of a result that has an `item`."""
 
     item: Item
 
     @property
     def image(self) -> "Image.Image":
-        """The RGB picture, read anew from where it lies."""
+        """The RGB image, read again from its source."""
         return self.item.open()
 
 
@@ -71,8 +74,8 @@ class _HasItem:
 class Classification(_HasItem):
     """The class of one image.
 
-    `scores` maps each class to its probability, best first, and sums to 1; with `top_k` only the best k are
-    kept, and they keep their probabilities among all classes. `label` and `score` are the first of them.
+    `scores` maps each class to its probability, best first, and sums to 1; with `top_k` it holds only the best k, with
+    their probabilities among all classes. `label` and `score` are the first of them.
     """
 
     label: str
@@ -122,7 +125,7 @@ class Caption(_HasItem):
 
 @dataclass(frozen=True)
 class Hit(_HasItem):
-    """One found image: its path and its cosine similarity to what was asked."""
+    """One search hit: its path and its cosine similarity to the query."""
 
     path: str
     score: float
@@ -140,7 +143,7 @@ class Hit(_HasItem):
 
 @dataclass(frozen=True)
 class Match(_HasItem):
-    """Whether a text says what one image shows. `score` is the probability that it does."""
+    """Whether a text describes one image. `score` is the probability that it does."""
 
     text: str
     score: float
@@ -176,11 +179,29 @@ class Answer(_HasItem):
         return _card(self.item.thumbnail(), body)
 
 
-Result = TypeVar("Result", bound=Classification | Caption | Hit | Match | Answer)
+@dataclass(frozen=True)
+class Generation:
+    """Text generated from text. `score` is the mean log-probability per generated token (natural log)."""
+
+    prompt: str
+    text: str
+    score: float
+
+    def __str__(self) -> str:
+        return self.text
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"prompt": self.prompt, "text": self.text, "score": self.score}
+
+    def _repr_html_(self) -> str:
+        return f"<div>{html.escape(self.text)}</div>" + _small(f"{self.score:.2f} log-probability per token")
+
+
+Result = TypeVar("Result", bound=Classification | Caption | Hit | Match | Answer | Generation)
 
 
 class Results(list[Result], Generic[Result]):
-    """A list of results that shows itself; `rejected` names what could not be used. A slice is one too."""
+    """A list of results that renders in a notebook; `rejected` lists unusable inputs. A slice is one too."""
 
     def __init__(self, results: Iterable[Result] = (), rejected: Iterable[Rejected] = ()) -> None:
         super().__init__(results)
@@ -218,10 +239,10 @@ class Results(list[Result], Generic[Result]):
         return f'<div style="display:grid;grid-template-columns:{columns};gap:8px">{cards}</div>{more}{lost}'
 
 
-def _card(picture: str, body: str) -> str:
+def _card(thumbnail: str, body: str) -> str:
     return (
         '<div style="display:flex;gap:12px;align-items:center;border:1px solid #8884;border-radius:8px;'
-        f'padding:8px;max-width:420px"><div style="flex:none;width:128px;text-align:center">{picture}</div>'
+        f'padding:8px;max-width:420px"><div style="flex:none;width:128px;text-align:center">{thumbnail}</div>'
         f'<div style="flex:1;min-width:0;overflow-wrap:anywhere">{body}</div></div>'
     )
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from multimodal.files import atomic_write, clear_leftovers, write_text
+from multimodal.files import atomic_write, clear_leftovers, sha256_of, write_text
 
 
 def test_a_file_appears_when_complete_with_ordinary_permissions(tmp_path):
@@ -67,3 +67,8 @@ def test_a_writer_killed_at_any_moment_leaves_a_complete_file(tmp_path):
     (tmp_path / ".mine.tmp").touch()
     clear_leftovers(tmp_path)
     assert sorted(os.listdir(tmp_path)) == [".mine.tmp", "a.bin"]
+
+
+def test_the_hash_of_a_file(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

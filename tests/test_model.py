@@ -18,10 +18,10 @@ def test_what_it_is(model, make_model):
     assert model.device == torch.device("cpu")
     assert model.dtype == torch.float32
     assert not model.network.training
-    assert model.parameters == sum(p.numel() for p in model.network.parameters())
+    assert model.num_parameters == sum(p.numel() for p in model.network.parameters())
     assert model.logit_scale == pytest.approx(2.6593, abs=1e-4)  # ln(1 / 0.07)
     with torch.no_grad():
-        model.network.logit_scale.fill_(5.0)  # SigLIP 2 has learned more than ln 100
+        model.network.logit_scale.fill_(5.0)  # SigLIP 2 learned more than ln 100
     assert model.logit_scale == pytest.approx(5.0)
 
 
@@ -49,13 +49,13 @@ def test_fingerprint_is_of_the_embedding_space(model, make_model):
 def test_fingerprint_changes_with_whatever_changes_embeddings(model, make_model):
     fingerprint = model.fingerprint
     other = make_model()
-    other.transform = ImageTransform(32, mean=(0.5, 0.5, 0.5), std=(0.3, 0.3, 0.3))
+    other.inputs["image"] = ImageTransform(32, mean=(0.5, 0.5, 0.5), std=(0.3, 0.3, 0.3))
     assert other.fingerprint != fingerprint
-    for name in ("image_projection.weight", "text_encoder.positions", "image_encoder.norm.bias"):
+    for name in ("projections.image.weight", "encoders.text.positions", "encoders.image.norm.bias"):
         other = make_model()
         assert other.fingerprint == fingerprint
         with torch.no_grad():
-            other.dual.get_parameter(name).view(-1)[0] += 0.5
+            other.network.get_parameter(name).view(-1)[0] += 0.5
         assert other.fingerprint != fingerprint
 
 

@@ -1,26 +1,31 @@
-"""Where samples come from, and how they become batches."""
+"""Data sources, and how their samples become batches."""
 
-from multimodal.datasets.cache import load_images
-from multimodal.datasets.folder import read_folder
+from multimodal.datasets.cached_source import DataConfig
 from multimodal.datasets.mixture import Batch, Mixture
-from multimodal.datasets.opening import open_source
-from multimodal.datasets.part import DataConfig
-from multimodal.datasets.sample import Sample, Source
+from multimodal.datasets.sample import Entry, Sample, Source
 from multimodal.datasets.shapes import DrawnShapes, draw_shapes
-from multimodal.datasets.table import read_table
-from multimodal.datasets.tar import read_tar
+from multimodal.datasets.sources import (
+    SOURCES,
+    SampleError,
+    SourceOptions,
+    SourceReader,
+    make_entry,
+    open_source,
+)
 
 __all__ = [
+    "SOURCES",
     "Batch",
     "DataConfig",
     "DrawnShapes",
+    "Entry",
     "Mixture",
     "Sample",
+    "SampleError",
     "Source",
+    "SourceOptions",
+    "SourceReader",
     "draw_shapes",
-    "load_images",
+    "make_entry",
     "open_source",
-    "read_folder",
-    "read_table",
-    "read_tar",
 ]

@@ -1,65 +1,120 @@
-"""Every image of a source decoded once, into one uint8 tensor."""
+"""The inputs of a source in memory: images decoded to uint8, everything else as its preprocessor reads it.
+
+N = samples, C = cache size, S = image size of a batch
+"""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from multimodal.datasets.sample import Source
-from multimodal.preprocess import ImageTransform, open_image
+from multimodal.preprocess import Augment, ImageTransform, open_image
+from multimodal.preprocess.preprocessor import Preprocessor
 
-CHUNK = 32  # images per task of the thread pool
+CHUNK = 32  # samples per task of the thread pool
 
 
-def load_images(
-    source: Source, size: int, resize: str = "crop", progress: bool = True, threads: int | None = None
-) -> Tensor:
-    """Decode all images of `source`: uint8 [N, 3, size, size], made square as `ImageTransform` does.
+class TensorCache:
+    """One modality of all samples of a source: tensors of any shapes that the preprocessor can collate."""
 
-    Samples whose image cannot be decoded move to `source.rejected`, so row i always belongs to `source[i]`.
+    def __init__(self, count: int, preprocessor: Preprocessor) -> None:
+        self.items: list[Tensor] | Tensor = [torch.empty(0)] * count
+        self.preprocessor = preprocessor
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(item.nbytes for item in self.items)
+
+    def store(self, row: int, source: Any) -> None:
+        """Read the input of a sample. Raises OSError or ValueError if it is unreadable."""
+        self.items[row] = self.preprocessor.read(source)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop all but these rows, which are in ascending order."""
+        for place, row in enumerate(rows):
+            if place != row:
+                self.items[place] = self.items[row]
+        self.items = self.items[: len(rows)]
+
+    def item(self, row: int, seed: int, size: int) -> Tensor:
+        """The input of a sample for a batch; augmentation depends on `seed` alone."""
+        return self.items[row]
+
+    def collate(self, items: list[Tensor]) -> Tensor:
+        """A batch [B, ...] of items, which may come from caches of several sources."""
+        return self.preprocessor.collate(items)
+
+
+class ImageCache(TensorCache):
+    """uint8 images [N, 3, C, C], made square as the preprocessor does, and random views [3, S, S] of them."""
+
+    def __init__(self, count: int, preprocessor: Preprocessor, size: int, augment: Augment) -> None:
+        # Resizing bytes is several times faster if the three channels of a pixel are adjacent.
+        shape = (count, 3, size, size)
+        self.items = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
+        self.transform = ImageTransform(size, resize=getattr(preprocessor, "resize", "crop"))
+        self.augment = augment
+
+    def store(self, row: int, source: Any) -> None:
+        import numpy as np
+
+        pixels = np.array(self.transform.resized(open_image(source)))
+        self.items[row] = torch.from_numpy(pixels).permute(2, 0, 1)  # [C, C, 3] -> [3, C, C]
+
+    def item(self, row: int, seed: int, size: int) -> Tensor:
+        return self.augment(self.items[row], size, torch.Generator().manual_seed(seed))
+
+    def collate(self, items: list[Tensor]) -> Tensor:
+        return torch.stack(items).contiguous()  # views may be channels-last
+
+
+def load_inputs(
+    source: Source,
+    inputs: Mapping[str, Preprocessor],
+    image_size: int,
+    augment: Augment | None = None,
+    progress: bool = True,
+    threads: int | None = None,
+) -> dict[str, TensorCache]:
+    """Read everything that the preprocessors `inputs` need of `source`; images are kept at image_size C.
+
+    Samples with an unreadable input move to `source.rejected`, so that row i always belongs to `source[i]`.
     """
     from tqdm import tqdm
 
-    # Resizing bytes is several times faster where the three channels of a pixel lie beside each other.
-    shape = (len(source), 3, size, size)
-    images = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
+    count = len(source)
+    caches = {
+        modality: ImageCache(count, each, image_size, augment or Augment())
+        if modality == "image"
+        else TensorCache(count, each)
+        for modality, each in inputs.items()
+    }
     failed: dict[int, str] = {}
-    transform = ImageTransform(size, resize=resize)
 
-    def decode(start: int) -> int:
-        indices = range(start, min(start + CHUNK, len(source)))
-        for i in indices:
+    def read(start: int) -> int:
+        rows = range(start, min(start + CHUNK, count))
+        for row in rows:
             try:
-                images[i] = _pixels(source[i].image, transform)
-            except (OSError, ValueError) as error:
-                failed[i] = str(error)
-        return len(indices)
+                for modality, cache in caches.items():
+                    cache.store(row, source.entries[row].read(modality))
+            except (OSError, ValueError) as error:  # InputError is a ValueError
+                failed[row] = str(error)
+        return len(rows)
 
-    bar = tqdm(
-        total=len(source),
-        desc=f"decoding {source.path} ({images.nbytes / 1e9:.2f} GB)",
-        unit=" images",
-        disable=not progress,
-    )
+    size = sum(cache.nbytes for cache in caches.values()) / 1e9
+    bar = tqdm(total=count, desc=f"reading {source.path} ({size:.2f} GB)", disable=not progress)
     with bar, ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
-        done: Iterable[int] = pool.map(decode, range(0, len(source), CHUNK))
-        for count in done:
-            bar.update(count)
+        for done in pool.map(read, range(0, count if caches else 0, CHUNK)):
+            bar.update(done)
     if failed:
-        kept = [i for i in range(len(source)) if i not in failed]
-        for row, i in enumerate(kept):
-            if row != i:
-                images[row] = images[i]
-        images = images[: len(kept)]
+        for cache in caches.values():
+            cache.keep([row for row in range(count) if row not in failed])
         source.reject(failed)
-    return images
-
-
-def _pixels(image: object, transform: ImageTransform) -> Tensor:
-    """The picture as uint8 [3, size, size]."""
-    import numpy as np
-
-    picture = transform.resized(open_image(image))
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # [H, W, 3] -> [3, H, W]
+    return caches

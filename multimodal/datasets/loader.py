@@ -1,26 +1,25 @@
-"""Batches made ahead of the training loop by background processes."""
+"""Batches prepared by background processes ahead of the training loop."""
 
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from multimodal.preprocess.quiet import quiet
-
 T = TypeVar("T")
-START = "fork" if sys.platform == "linux" else None  # None: as the platform does
+START_METHOD = "fork" if sys.platform == "linux" else None  # None: the default of the platform
 
 
-def made_ahead(
-    make: Callable[..., T], arguments: Iterable[tuple[Any, ...]], workers: int, start: str | None = START
+def prefetch(
+    make: Callable[..., T], arguments: Iterable[tuple[Any, ...]], workers: int
 ) -> Generator[T, None, None]:
-    """`make(*a)` for each `a` of `arguments`, in order, by `workers` processes (0: here, when asked for).
+    """`make(*a)` for each `a` of `arguments`, in order, from `workers` processes (0: lazily, in this one).
 
-    Forked processes share all that `make` holds; others ("spawn") share its tensors and copy the rest. They
-    begin at once and end with the iterator: exhausted, closed or dropped. What `make` raises is raised here.
+    Forked processes share everything that `make` holds; spawned ones share its tensors and copy the rest. They
+    start at once and end with the iterator: exhausted, closed or dropped. Errors of `make` are raised here.
     """
     if workers < 0:
         raise ValueError(f"workers: expected 0 or more, got {workers}")
@@ -33,20 +32,23 @@ def made_ahead(
         num_workers=workers,
         collate_fn=_unchanged,
         worker_init_fn=_start_worker,
-        multiprocessing_context=start,
-        generator=torch.Generator(),  # a loader draws a seed: not from the global generator
+        multiprocessing_context=START_METHOD,
+        generator=torch.Generator(),  # the loader draws a seed: keep the global generator untouched
     )
-    with quiet():  # Python 3.12 warns of forks beside threads; these workers start none and wait for none
+    with warnings.catch_warnings():
+        # Python 3.12 warns about forks beside threads; these workers start no threads and wait for none.
+        warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # more than cores
         return _closable(iter(loader))
 
 
 def _closable(items: Iterator[T]) -> Generator[T, None, None]:
-    """A generator can be closed; the loader's iterator ends its workers when the generator lets go of it."""
+    """A generator can be closed; the loader ends its workers when the generator drops its iterator."""
     yield from items
 
 
 class _Calls(Dataset[T], Generic[T]):
-    """A function as the DataLoader wants it."""
+    """A function as a Dataset."""
 
     def __init__(self, make: Callable[..., T]) -> None:
         self.make = make
@@ -61,4 +63,4 @@ def _unchanged(item: T) -> T:
 
 def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it ends the workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends the workers

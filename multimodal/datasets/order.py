@@ -1,4 +1,4 @@
-"""Which samples make which batch: pure functions of (seed, step), so that any step can be made anew."""
+"""Which samples are in which batch: pure functions of (seed, step), so that any step can be repeated."""
 
 from collections.abc import Hashable, Sequence
 
@@ -6,12 +6,12 @@ import numpy as np
 
 
 def rows_per_source(weights: Sequence[float], batch_size: int) -> list[int]:
-    """Split `batch_size` rows by weight, as near as whole numbers can be (largest remainder; first on a tie).
+    """Split `batch_size` rows by weight with the largest remainder method (the first on a tie).
 
-    Raises ValueError for weights below 0 or all 0, and when a source of some weight would get no row at all.
+    Raises ValueError for negative weights, if all are 0, and if a source with a weight would get no row.
     """
     if not all(0 <= weight < float("inf") for weight in weights) or not any(weights):
-        raise ValueError(f"weights: expected numbers from 0, not all 0, got {list(weights)}")
+        raise ValueError(f"weights: expected numbers of at least 0, not all 0, got {list(weights)}")
     total = sum(weights)
     shares = [batch_size * weight / total for weight in weights]
     counts = [int(share) for share in shares]
@@ -28,14 +28,14 @@ def rows_per_source(weights: Sequence[float], batch_size: int) -> list[int]:
 
 
 def interleave(counts: Sequence[int]) -> np.ndarray:
-    """The source of each row, [sum(counts)]: every stretch of rows holds its share of each source."""
+    """The source of each row, [sum(counts)], evenly mixed: any range of rows holds its share of each source."""
     source = np.repeat(np.arange(len(counts)), counts)
     place = np.concatenate([(np.arange(count) + 0.5) / count for count in counts])
     return source[np.argsort(place, kind="stable")]
 
 
-def joined(keys: Sequence[Sequence[Hashable]]) -> list[int]:
-    """A number for each row: rows that share a key, directly or by way of others, get the same one."""
+def connected_components(keys: Sequence[Sequence[Hashable]]) -> list[int]:
+    """A number for each row, equal for rows that share a key directly or through other rows."""
     parent = list(range(len(keys)))
 
     def root(row: int) -> int:
@@ -55,13 +55,13 @@ def joined(keys: Sequence[Sequence[Hashable]]) -> list[int]:
 class EpochOrder:
     """An endless order over `size` samples, taken `count` at a time: each sample once per epoch.
 
-    Each epoch is a new permutation. Where a batch holds the end of one epoch and the start of the next, no
-    sample is in it twice as long as `count <= size`.
+    Each epoch is a new permutation. A batch that holds the end of one epoch and the start of the next has no
+    sample twice if `count <= size`.
     """
 
     def __init__(self, size: int, count: int, seed: Sequence[int]) -> None:
         if size < 1 or count < 1:
-            raise ValueError(f"expected at least one sample and one row, got size {size} and count {count}")
+            raise ValueError(f"size and count: expected at least 1, got size {size} and count {count}")
         self.size, self.count, self.seed = size, count, list(seed)
         self._latest: tuple[int, np.ndarray] | None = None
 
@@ -72,23 +72,23 @@ class EpochOrder:
         return np.concatenate([self.epoch(int(e))[place[epoch == e]] for e in np.unique(epoch)])
 
     def epoch(self, epoch: int) -> np.ndarray:
-        """The order of one epoch, [size]: a permutation."""
+        """The permutation of one epoch, [size]."""
         if self._latest is not None and self._latest[0] == epoch:
             return self._latest[1]
-        if self.size >= 2 * self.count:  # the repair of the epoch before has not touched its end
-            order = self._joined(self._shuffle(epoch - 1), epoch) if epoch else self._shuffle(0)
-        else:  # few samples: each epoch depends on all before
+        if self.size >= 2 * self.count:  # the end of the previous epoch is never repaired
+            order = self._repaired(self._shuffle(epoch - 1), epoch) if epoch else self._shuffle(0)
+        else:  # few samples: each epoch depends on all previous ones
             known = self._latest if self._latest is not None and self._latest[0] < epoch else None
             start, order = known if known is not None else (0, self._shuffle(0))
             for e in range(start + 1, epoch + 1):
-                order = self._joined(order, e)
+                order = self._repaired(order, e)
         self._latest = (epoch, order)
         return order
 
-    def _joined(self, before: np.ndarray, epoch: int) -> np.ndarray:
-        """This epoch's permutation with its head repaired: it repeats nothing of the batch that it shares."""
+    def _repaired(self, before: np.ndarray, epoch: int) -> np.ndarray:
+        """This epoch's permutation, whose head repeats no sample of the batch that it shares with `before`."""
         order = self._shuffle(epoch)
-        tail = epoch * self.size % self.count  # rows of the shared batch that belong to the epoch before
+        tail = epoch * self.size % self.count  # rows of the shared batch from the previous epoch
         head = self.count - tail
         if not tail or self.count > self.size:
             return order

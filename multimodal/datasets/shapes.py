@@ -1,4 +1,4 @@
-"""A small data set that draws itself: coloured shapes with captions, to try everything without a download."""
+"""A small generated data set, coloured shapes with captions, to try everything without a download."""
 
 import io
 import json
@@ -13,7 +13,7 @@ import numpy as np
 from multimodal.files import atomic_write
 
 SIDE = 64
-FINE = 4  # shapes are drawn this much larger, then scaled down: soft edges
+FINE = 4  # shapes are drawn this much larger and scaled down, for soft edges
 SHAPES = ("circle", "square", "triangle", "star", "heart", "ring", "cross", "moon")
 COLORS = {
     "red": (214, 40, 40),
@@ -45,7 +45,7 @@ AXES = {"above": (0, -1), "below": (0, 1), "left of": (-1, 0), "right of": (1, 0
 
 @dataclass(frozen=True)
 class DrawnShapes:
-    """What `draw_shapes` has written."""
+    """The data set that `draw_shapes` has written."""
 
     folder: Path
     train: int
@@ -54,7 +54,7 @@ class DrawnShapes:
 
     def __str__(self) -> str:
         return (
-            f"{self.train} training and {self.val} validation pictures of coloured shapes in {self.folder} "
+            f"{self.train} training and {self.val} validation images of coloured shapes in {self.folder} "
             f"(train/000.tar and val/000.tar, {self.bytes / 1e6:.1f} MB)"
         )
 
@@ -78,20 +78,20 @@ def draw_shapes(
 ) -> DrawnShapes:
     """Write `out/train/000.tar` and `out/val/000.tar`: webdataset shards of 64 x 64 JPEGs with captions.
 
-    A picture has one shape (then `label` says its colour and shape, such as "red circle") or two. Some
-    captions say left and right: do not flip these pictures in training. The same numbers and seed give the
-    same bytes, and a larger set begins with the smaller one.
+    An image has two shapes, or one and a `label` with its colour and shape, such as "red circle". Some
+    captions say left and right: do not flip these images in training. The same counts and seed give the same
+    bytes, and a larger set begins with the smaller one.
     """
     from tqdm import tqdm
 
     for name, count in (("train", train), ("val", val)):
         if count < 1:
-            raise ValueError(f"{name}: expected at least 1 picture, got {count}")
+            raise ValueError(f"{name}: expected at least 1 image, got {count}")
     if seed < 0:
         raise ValueError(f"seed: expected 0 or more, got {seed}")
     out = Path(out)
     size = 0
-    with tqdm(total=train + val, desc="drawing", unit=" pictures", disable=not progress) as bar:
+    with tqdm(total=train + val, desc="drawing", unit=" images", disable=not progress) as bar:
         for split, (name, count) in enumerate((("train", train), ("val", val))):
             path = out / name / "000.tar"
             with (
@@ -99,8 +99,8 @@ def draw_shapes(
                 tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar,
             ):
                 for i in range(count):
-                    picture, record = draw(np.random.default_rng([seed, split, i]))
-                    for suffix, data in (("jpg", picture), ("json", json.dumps(record).encode())):
+                    image, record = draw(np.random.default_rng([seed, split, i]))
+                    for suffix, data in (("jpg", image), ("json", json.dumps(record).encode())):
                         member = tarfile.TarInfo(f"{i:06d}.{suffix}")  # its times and owners are zero
                         member.size = len(data)
                         tar.addfile(member, io.BytesIO(data))
@@ -110,7 +110,7 @@ def draw_shapes(
 
 
 def draw(rng: np.random.Generator) -> tuple[bytes, dict[str, Any]]:
-    """One picture as JPEG bytes, and its record: `captions` and perhaps `label`."""
+    """One image as JPEG bytes and its record: `captions` and, with one shape, `label`."""
     from PIL import Image
 
     background = _pick(rng, BACKGROUNDS)
@@ -134,7 +134,7 @@ def draw(rng: np.random.Generator) -> tuple[bytes, dict[str, Any]]:
         mask = shape_mask(item.shape, centre + rng.uniform(-1, 1, 2), radius, rng.uniform(-0.2, 0.2))
         color = np.clip(np.array(COLORS[item.color]) + rng.uniform(-10, 10, 3), 0, 255)
         canvas += mask[..., None] * (color - canvas)
-    canvas += rng.normal(0, rng.uniform(0, 7), canvas.shape)  # noise of a strength of its own
+    canvas += rng.normal(0, rng.uniform(0, 7), canvas.shape)  # noise, whose strength varies
     buffer = io.BytesIO()
     Image.fromarray(np.clip(canvas.round(), 0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
     record: dict[str, Any] = {"captions": captions}
@@ -144,7 +144,7 @@ def draw(rng: np.random.Generator) -> tuple[bytes, dict[str, Any]]:
 
 
 def shape_mask(shape: str, centre: np.ndarray, radius: float, turn: float) -> np.ndarray:
-    """How much of each pixel the shape covers: float [SIDE, SIDE] in [0, 1].
+    """The share of each pixel that the shape covers: float [SIDE, SIDE] in [0, 1].
 
     `centre` is (x, y) and `radius` in pixels, `turn` in radians. Raises ValueError for an unknown shape.
     """
@@ -175,29 +175,16 @@ def shape_mask(shape: str, centre: np.ndarray, radius: float, turn: float) -> np
 
 
 def _outline(shape: str) -> np.ndarray:
-    """Corners [P, 2] within the unit circle, y down."""
+    """Corners [P, 2] in a unit circle, y down."""
     if shape == "square":
         return np.array([(-0.82, -0.82), (0.82, -0.82), (0.82, 0.82), (-0.82, 0.82)])
     if shape == "triangle":
         return np.array([(0.0, -1.0), (0.95, 0.75), (-0.95, 0.75)])
     if shape == "cross":
         a, b = 0.32, 0.95
-        return np.array(
-            [
-                (-a, -b),
-                (a, -b),
-                (a, -a),
-                (b, -a),
-                (b, a),
-                (a, a),
-                (a, b),
-                (-a, b),
-                (-a, a),
-                (-b, a),
-                (-b, -a),
-                (-a, -a),
-            ]
-        )
+        quarter = np.array([(-a, -b), (a, -b), (a, -a)])
+        turns = [np.array([(c, d), (-d, c)]) for c, d in ((1, 0), (0, 1), (-1, 0), (0, -1))]
+        return np.concatenate([quarter @ turn for turn in turns])
     if shape == "star":
         angle = np.arange(10) * math.pi / 5 - math.pi / 2
         length = np.where(np.arange(10) % 2, 0.45, 1.05)
@@ -236,7 +223,7 @@ def _an(item: Item) -> str:
 
 
 def _canvas(rng: np.random.Generator, background: str) -> np.ndarray:
-    """A background, float [SIDE, SIDE, 3]: lighter towards one side, so that no two are alike."""
+    """A background, float [SIDE, SIDE, 3]: a random gradient."""
     angle, strength = rng.uniform(0, 2 * math.pi), rng.uniform(0, 14)
     y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
     slope = strength * (x * math.cos(angle) + y * math.sin(angle))

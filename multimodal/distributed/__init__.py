@@ -1,4 +1,4 @@
-"""Several processes as one."""
+"""Process groups, and sums and gathers over their ranks."""
 
 from multimodal.distributed.process import (
     barrier,

@@ -1,4 +1,4 @@
-"""One process or many: who we are, and sums over all of us.
+"""One process or several: the rank of this one, and sums over all.
 
 R = world size, b = rows of this rank, B = R * b rows of all ranks
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def rank() -> int:
-    """Our number; before there is a process group, the one that torchrun gave us."""
+    """The rank of this process; before the process group exists, the one set by torchrun."""
     return dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", "0"))
 
 
@@ -23,14 +23,14 @@ def world_size() -> int:
 
 
 def barrier() -> None:
-    """Wait until every rank is here."""
+    """Wait for all ranks."""
     if world_size() > 1:
         dist.barrier()
 
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """The process group that `torchrun` asks for (nccl on CUDA, else gloo); without torchrun, nothing."""
+    """The process group of `torchrun` (nccl on CUDA, else gloo); does nothing without torchrun."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
@@ -51,7 +51,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         gradient = gradients[0].contiguous()  # [B, ...]
-        dist.all_reduce(gradient)  # every rank's loss has looked at our rows
+        dist.all_reduce(gradient)  # every rank's loss depends on our rows
         return gradient.chunk(world_size())[rank()]  # [b, ...]
 
 
@@ -61,7 +61,7 @@ def gather(x: Tensor) -> Tensor:
 
 
 def sum_over_ranks(x: Tensor) -> Tensor:
-    """`x` added up over all ranks, without a gradient."""
+    """The sum of `x` over all ranks, without a gradient."""
     x = x.detach().clone()
     if world_size() > 1:
         dist.all_reduce(x)

@@ -20,6 +20,15 @@ class OpenClipImageConfig:
     embed_dim: int
     quick_gelu: bool = False
 
+    def __post_init__(self) -> None:
+        name = str(self.vision_cfg.get("timm_model_name") or "")
+        if (
+            name and not name.replace("_", "").replace(".", "").isalnum()
+        ):  # timm would ask a hub or read a folder
+            raise ValueError(
+                f"vision_cfg.timm_model_name: expected the name of a model of timm, got {name!r}"
+            )
+
     @property
     def image_size(self) -> int:
         size = self.vision_cfg.get("image_size", 224)
@@ -79,7 +88,7 @@ class OpenClipTextEncoder(Encoder):
         self.config = config
         self.width = config.embed_dim
         given = config.text_cfg | {"output_tokens": False}
-        if config.hf_config:
+        if config.hf_config or config.text_cfg.get("hf_model_name"):
             self.tower = _from_transformers(config)
         else:
             self.tower = _build_text_tower(config.embed_dim, CLIPTextCfg(**given), config.quick_gelu)
@@ -95,9 +104,17 @@ def _from_transformers(config: OpenClipTextConfig) -> nn.Module:
         raise ImportError(
             "this model's text tower requires transformers: pip install transformers"
         ) from error
+    from open_clip.hf_configs import arch_dict
     from open_clip.hf_model import HFTextEncoder
 
     values = dict(config.hf_config)
+    if values.get("model_type") not in arch_dict:
+        raise ValueError(
+            f"hf_config.model_type: expected one of {sorted(arch_dict)}, got {values.get('model_type')!r}"
+        )
+    code = {key: value for key, value in values.items() if key.endswith("implementation")}
+    if code:  # transformers would download it
+        raise ValueError(f"hf_config: expected no choice of code, got {code}")
     pooler = config.text_cfg.get("hf_pooler_type", "mean_pooler")
     tower = HFTextEncoder(
         config.text_cfg["hf_model_name"],

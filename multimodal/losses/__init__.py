@@ -1,4 +1,4 @@
-"""Tensors in, one scalar out; no loss knows a model."""
+"""Losses: tensors in, one scalar out, independent of any model."""
 
 from multimodal.losses.captioning import captioning_loss
 from multimodal.losses.contrastive import info_nce, sigmoid_loss

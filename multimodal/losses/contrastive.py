@@ -1,9 +1,9 @@
-"""Image and text of a pair belong together, all others of the batch do not.
+"""Contrastive losses: the two inputs of a pair belong together, all other pairings of the batch do not.
 
 b = pairs of this rank, B = pairs of all ranks, D = embedding width
 
-Two pairs of one group (several captions of one image, the same sentence twice) are positives of each
-other, not false negatives. Each rank scores its own rows against the rows of all ranks; the mean of the
+Two pairs of one group (several captions of one image, the same sentence twice) are positives of each other, not
+false negatives. Each rank scores its own rows against the rows of all ranks; the mean of the
 losses over the ranks is the loss of one process with the whole batch.
 """
 
@@ -15,9 +15,9 @@ from multimodal.distributed import gather, rank
 
 
 def positives_of(b: int, groups: Tensor | None, device: torch.device) -> Tensor:
-    """[b, B] bool: which pairs of the whole batch belong to each pair of this rank.
+    """[b, B] bool: the pairs of the whole batch that are positives of each pair of this rank.
 
-    groups: [b] int64 or None; None makes each pair a group of its own.
+    groups: [b] int64; None makes each pair a group of its own.
     """
     if groups is None:
         groups = torch.arange(b, device=device) + rank() * b  # labels are offset by rank
@@ -39,7 +39,7 @@ def info_nce(images: Tensor, texts: Tensor, scale: Tensor, groups: Tensor | None
 def sigmoid_loss(
     images: Tensor, texts: Tensor, scale: Tensor, bias: Tensor, groups: Tensor | None = None
 ) -> Tensor:
-    """Every pair of the batch judged by itself (Zhai et al. 2023, SigLIP, algorithm 1).
+    """Every pairing of the batch as a binary decision (Zhai et al. 2023, SigLIP, algorithm 1).
 
     images, texts: [b, D] unit length; scale, bias: scalars; groups: [b] int64
     -> scalar, nats: the sum over all pairings, divided by the number of pairs

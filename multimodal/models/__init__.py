@@ -20,6 +20,7 @@ from multimodal.models.network import (
     ModelConfig,
     abilities,
     build_model,
+    encoder_configs,
 )
 
 __all__ = [
@@ -44,4 +45,5 @@ __all__ = [
     "ModelConfig",
     "abilities",
     "build_model",
+    "encoder_configs",
 ]

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from multimodal.config import Registry
 from multimodal.decoders import Decoder
-from multimodal.layers import Memory
+from multimodal.encoders import ENCODERS
+from multimodal.layers import Encoded, Memory
 
 Inputs = Mapping[str, Tensor]  # by modality: images [B, 3, S, S], token ids [B, L], ...
 
@@ -54,6 +55,18 @@ class Matches(Protocol):
 
     def match(self, inputs: Inputs) -> Tensor:
         """{"image", "text"}, row b of one with row b of the other -> logits [B, 2]: no match, match"""
+
+    def match_encoded(self, image: Encoded, tokens: Tensor) -> Tensor:
+        """The same for images that are encoded already: tokens [B, L] -> logits [B, 2]"""
+
+
+def encoder_configs(config: Any) -> dict[str, Any]:
+    """The configs of the encoders in the config of a model, by modality."""
+    if hasattr(config, "encoders"):
+        return dict(config.encoders)
+    if hasattr(config, "encoder"):
+        return {ENCODERS.builder(config.encoder).modality: config.encoder}  # type: ignore[union-attr]
+    return {}
 
 
 def abilities(network: nn.Module) -> frozenset[str]:

@@ -1,45 +1,51 @@
-"""From raw input to what a network reads: pictures to tensors, texts to token ids."""
+"""Raw input to tensors: images to pixels, texts to token ids. `PREPROCESSORS` lists the registered kinds."""
 
-from multimodal.preprocess.augment import Augment
-from multimodal.preprocess.images import MAX_BYTES, MAX_PIXELS, ImageError, open_image
-from multimodal.preprocess.sources import Sources, decode_all, resolve
-from multimodal.preprocess.text import clean_caption, printable
-from multimodal.preprocess.tokenizers import (
-    CLEANINGS,
-    BPETokenizer,
-    ClipTokenizer,
-    HFSettings,
-    HFTokenizer,
-    Tokenizer,
-    load_tokenizer,
-    lower_cased,
-    read_definition,
-    save_tokenizer,
+from multimodal.files import printable
+from multimodal.preprocess.images.augment import Augment
+from multimodal.preprocess.images.decode import IMAGE_SUFFIXES, MAX_BYTES, open_image
+from multimodal.preprocess.images.error import ImageError
+from multimodal.preprocess.images.transform import OPENAI_MEAN, OPENAI_STD, ImageTransform
+from multimodal.preprocess.preprocessor import (
+    PREPROCESSORS,
+    InputError,
+    Preprocessor,
+    load_preprocessor,
+    save_preprocessor,
 )
-from multimodal.preprocess.transform import OPENAI_MEAN, OPENAI_STD, ImageTransform
+from multimodal.preprocess.sources import Sources, decode_all, resolve
+from multimodal.preprocess.texts.bpe import BPESettings, BPETokenizer
+from multimodal.preprocess.texts.cleaning import clean_caption
+from multimodal.preprocess.texts.clip import ClipSettings, ClipTokenizer
+from multimodal.preprocess.texts.hf import HFSettings, HFTokenizer
+from multimodal.preprocess.texts.tokenizer import Tokenizer
+from multimodal.preprocess.texts.tokenizer_json import lower_cased, read_tokenizer_json
 
 __all__ = [
-    "CLEANINGS",
+    "IMAGE_SUFFIXES",
     "MAX_BYTES",
-    "MAX_PIXELS",
     "OPENAI_MEAN",
     "OPENAI_STD",
+    "PREPROCESSORS",
     "Augment",
+    "BPESettings",
     "BPETokenizer",
+    "ClipSettings",
     "ClipTokenizer",
     "HFSettings",
     "HFTokenizer",
     "ImageError",
     "ImageTransform",
+    "InputError",
+    "Preprocessor",
     "Sources",
     "Tokenizer",
     "clean_caption",
     "decode_all",
-    "load_tokenizer",
+    "load_preprocessor",
     "lower_cased",
     "open_image",
     "printable",
-    "read_definition",
+    "read_tokenizer_json",
     "resolve",
-    "save_tokenizer",
+    "save_preprocessor",
 ]

@@ -12,18 +12,37 @@ from multimodal.config import Registry
 from multimodal.files import atomic_write
 
 
+class InputError(ValueError):
+    """An input that cannot be used. The message is a short reason."""
+
+    @classmethod
+    def not_found(cls, message: str) -> "InputError":
+        """The error for a path that does not exist. It is also a FileNotFoundError."""
+        return InputNotFoundError(message)
+
+
+class InputNotFoundError(InputError, FileNotFoundError):
+    """A path that does not exist."""
+
+
 class Preprocessor(Protocol):
     """Raw input of one modality to tensors: `ImageTransform`, `Tokenizer`, or one registered from outside.
 
     modality: "image", "text", or any other name; it keys the encoders of a network and the fields of a batch.
     suffixes: the file name suffixes that belong to the modality, lower case with the dot; () for text.
+    item_ndim: dimensions of one item given as an array, such as 3 for images; an array with one more is a batch.
     """
 
     modality: str
     suffixes: tuple[str, ...]
+    item_ndim: int
+
+    @property
+    def error(self) -> type[InputError]:
+        """The type of error that `read` raises: InputError or a subclass."""
 
     def read(self, source: Any) -> Tensor:
-        """One item, from anything a user may pass: a path, bytes, an array, a string. Raises InputError."""
+        """One item, from anything a user may pass: a path, bytes, an array, a string. Raises `error`."""
 
     def collate(self, items: list[Tensor]) -> Tensor:
         """A batch [B, ...] of items from `read`."""
@@ -32,19 +51,15 @@ class Preprocessor(Protocol):
         """The table from which `load_preprocessor` builds an equal one; its `kind` is the registered name."""
 
     def files(self) -> Mapping[str, bytes]:
-        """The files that belong beside the table, by name; empty if the table says everything."""
+        """The files to save beside the table, by name; empty if the table is sufficient."""
 
     @property
     def fingerprint(self) -> str:
-        """Equal for preprocessors that give equal tensors, see `fingerprint_of`."""
+        """Equal for preprocessors that return equal tensors, see `fingerprint_of`."""
 
 
-# A builder takes the config and the folder that holds the files of the preprocessor.
+# A builder takes the config and the folder that contains the files of the preprocessor.
 PREPROCESSORS: Registry[Preprocessor] = Registry("preprocessor")
-
-
-class InputError(ValueError):
-    """An input that cannot be used; the message is the reason in a few words."""
 
 
 def fingerprint_of(table: Mapping[str, Any]) -> str:
@@ -53,16 +68,16 @@ def fingerprint_of(table: Mapping[str, Any]) -> str:
 
 
 def save_preprocessor(preprocessor: Preprocessor, folder: str | Path) -> None:
-    """Write the files of a preprocessor; its `to_dict()` belongs into the folder's config.json."""
+    """Write the files of a preprocessor to `folder`. Its `to_dict()` belongs in the config.json there."""
     for name, data in preprocessor.files().items():
         with atomic_write(Path(folder) / name) as file:
             file.write(data)
 
 
 def load_preprocessor(table: dict[str, Any], folder: str | Path, where: str = "inputs") -> Preprocessor:
-    """The preprocessor that `table`, a `to_dict()`, describes.
+    """Build the preprocessor described by `table`, a `to_dict()`, from its files in `folder`.
 
-    Raises ValueError if the files in `folder` give another one than the table says.
+    Raises ValueError if the preprocessor does not match the table, FileNotFoundError if a file is missing.
     """
     preprocessor = PREPROCESSORS.build(PREPROCESSORS.from_dict(table, where), Path(folder))
     if preprocessor.to_dict() != table:

@@ -1,6 +1,5 @@
-"""From whatever `images` may be to a list of pictures, decoded ahead of whoever reads them."""
+"""Resolving user input to a list of items, and reading the items ahead of the consumer."""
 
-import fnmatch
 import glob
 import os
 from collections import deque
@@ -9,219 +8,155 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from torch import Tensor
-
-from multimodal.preprocess.images import SUFFIXES, ImageError, ImageNotFoundError, open_image
+from multimodal.preprocess.images.decode import open_image
+from multimodal.preprocess.images.transform import ImageTransform
+from multimodal.preprocess.preprocessor import InputError, Preprocessor
 from multimodal.results import Rejected
 
-THREADS = 8  # at most
-AHEAD = 4  # pictures per thread that may wait decoded
+MAX_THREADS = 8
+MAX_WAITING_PER_THREAD = 4  # results that are read but not consumed yet
+AnyPreprocessor = Preprocessor | type[ImageTransform]  # the class stands for images of any size
 
 
 class Sources(NamedTuple):
-    """Pictures, not opened yet: `open_image` takes each of the items."""
+    """Items that have not been read yet. `Preprocessor.read` accepts each of them."""
 
     items: list[Any]
-    names: list[str]  # of the items, for people
-    single: bool  # one picture was given, and not a list of one
-    strict: bool  # one that cannot be used is an error, and not left out
+    names: list[str]  # of the items, for messages and results
+    single: bool  # the input was one item, not a list
+    strict: bool  # an unusable item raises an error instead of being skipped
 
 
-def resolve(images: Any) -> Sources:
-    """The pictures that `images` stands for.
+def resolve(inputs: Any, preprocessor: AnyPreprocessor = ImageTransform) -> Sources:
+    """List the items that `inputs` stands for, without reading them.
 
-    images: whatever `open_image` takes; a folder, read with all its subfolders (files with the suffix of a
-    picture, sorted; hidden ones are left out, and a folder that links lead to twice is read once); a glob
-    such as "photos/*.jpg" or "photos/**/*.png" (all files that match, sorted); a list or tuple of those; or
-    a tensor [N, C, H, W] or array [N, H, W, C]. `Sources` are returned as they are.
+    inputs: one of
+        - a path, bytes, or an array-like object such as a PIL image, an array or a tensor: one item
+        - a folder: all files below it with one of `preprocessor.suffixes`, sorted, without hidden files and
+          folders; a folder that several links lead to is listed once
+        - a glob such as "photos/*.jpg" or "photos/**/*.png": all matching files, sorted
+        - a list or tuple of the above
+        - an array or tensor with one dimension more than an item, such as [N, 3, H, W]: a batch
+        - `Sources`, which are returned as they are
 
-    What was named one by one is strict; where a folder or a glob takes part, it is not. Raises ImageError
-    for a path that leads nowhere and for anything else; the pictures themselves are not looked at.
+    Items given one by one are strict. If a folder or glob takes part, unusable items are skipped instead.
+    Raises `preprocessor.error` for a path that does not exist and for any other type.
     """
-    if isinstance(images, Sources):
-        return images
-    if isinstance(images, str | os.PathLike):
-        return _of_path(images)
-    if isinstance(images, Tensor | np.ndarray) and images.ndim == 4:
-        return Sources(list(images), [f"images[{i}]" for i in range(len(images))], False, True)
-    if isinstance(images, list | tuple):
-        return _of_list(images)
-    if _is_one(images):
-        return Sources([images], [_given_name(images, "image")], True, True)
-    raise ImageError(
-        "images: expected a path, folder or glob, bytes, a PIL image, an array, a tensor or a list of those, "
-        f"got {type(images).__name__}"
-    )
+    if isinstance(inputs, Sources):
+        return inputs
+    modality = preprocessor.modality
+    if getattr(inputs, "ndim", None) == preprocessor.item_ndim + 1:
+        inputs = list(inputs)
+    if not isinstance(inputs, list | tuple):
+        return _resolve_one(inputs, modality, preprocessor)
+    parts = [_resolve_one(each, f"{modality}s[{i}]", preprocessor) for i, each in enumerate(inputs)]
+    items = [item for part in parts for item in part.items]
+    names = [name for part in parts for name in part.names]
+    return Sources(items, names, single=False, strict=all(part.strict for part in parts))
 
 
 def decode_all(
     sources: Sources, read: Callable[[Any], Any] = open_image
 ) -> Iterator[tuple[int, Any | Rejected]]:
-    """Yield (place, picture) in order, decoded by a few threads ahead of the reader.
+    """Yield (index, `read(item)`) for all items in order, read by a few threads ahead of the consumer.
 
-    The picture is what `read` makes of an item: a PIL image of mode RGB, or a tensor with the `read` of an
-    `ImageTransform`. One that cannot be used comes as `Rejected`, or raises ImageError with its name where
-    the sources are strict. At most AHEAD pictures per thread are kept waiting, so that a folder of any size
-    passes.
+    An unusable item is yielded as `Rejected`, or raises its InputError with its name if the sources are
+    strict. At most MAX_WAITING_PER_THREAD results per thread are held, so memory does not grow with the folder.
     """
-    items, names, _, strict = sources
 
-    def decode(i: int) -> Any:
+    def read_item(i: int) -> Any:
         try:
-            return read(items[i])
-        except ImageError as error:
-            return Rejected(names[i], str(error))
+            return read(sources.items[i])
+        except InputError as error:
+            if sources.strict:
+                raise type(error)(f"{sources.names[i]}: {error}") from error
+            return Rejected(sources.names[i], str(error))
 
-    def checked(i: int, result: Any) -> tuple[int, Any]:
-        if strict and isinstance(result, Rejected):
-            raise ImageError(str(result))
-        return i, result
-
-    if len(items) == 1:  # not worth a thread
-        yield checked(0, decode(0))
+    count = len(sources.items)
+    if count == 1:  # not worth a thread
+        yield 0, read_item(0)
         return
-    threads = max(1, min(THREADS, _cores(), len(items)))
-    waiting: deque[tuple[int, Future[Any]]] = deque()
-    with ThreadPoolExecutor(threads, "decode") as pool:
-        try:
-            for i in range(len(items)):
-                waiting.append((i, pool.submit(decode, i)))
-                if len(waiting) > threads * AHEAD:
-                    place, future = waiting.popleft()
-                    yield checked(place, future.result())
-            while waiting:
-                place, future = waiting.popleft()
-                yield checked(place, future.result())
-        finally:  # also where the reader stops early
-            for _, future in waiting:
-                future.cancel()
-
-
-def _of_path(path: "str | os.PathLike[str]") -> Sources:
-    text = os.fspath(path)
-    if os.path.isdir(text):
-        found = _walk(Path(text))
-    elif os.path.lexists(text):  # before the glob: a file may have brackets in its name
-        return Sources([Path(text)], [text], True, True)
-    elif glob.has_magic(text):
-        found = _glob(text)
-    else:
-        raise ImageNotFoundError(f"{text or repr(text)}: no such file or folder")
-    return Sources(found, [str(item) for item in found], False, False)
-
-
-def _of_list(images: list[Any] | tuple[Any, ...]) -> Sources:
-    items: list[Any] = []
-    names: list[str] = []
-    strict = True
-    for i, image in enumerate(images):
-        if isinstance(image, str | os.PathLike):
-            some = _of_path(image)
-            items += some.items
-            names += some.names
-            strict = strict and some.strict
-        elif _is_one(image):
-            items.append(image)
-            names.append(_given_name(image, f"images[{i}]"))
-        else:
-            got = type(image).__name__
-            raise ImageError(
-                f"images[{i}]: expected a path, bytes, a PIL image, an array or a tensor, got {got}"
-            )
-    return Sources(items, names, False, strict)
-
-
-def _is_one(image: Any) -> bool:
-    from PIL import Image
-
-    return isinstance(image, bytes | bytearray | memoryview | Image.Image | np.ndarray | Tensor)
-
-
-def _given_name(image: Any, otherwise: str) -> str:
-    """The path that a PIL image was opened from, where there is one."""
-    name = getattr(image, "filename", "")
-    return str(name) if isinstance(name, str | os.PathLike) and str(name) else otherwise
-
-
-def _walk(folder: Path, everything: bool = False) -> list[Path]:
-    """The pictures under `folder`, or all files, sorted; each begins with `folder` as it was given.
-
-    A subfolder that cannot be listed is among them: opening it gives the reason. Folders that links lead to
-    are read after all others, so that the names of a file that is reached twice is the plain one.
-    """
-    found: list[Path] = []
-    read: set[tuple[int, int]] = set()  # device and inode of each folder
-    plain, linked = [str(folder)], deque[str]()
-    while plain or linked:
-        here = plain.pop() if plain else linked.popleft()
-        try:
-            status = os.stat(here)
-            if (status.st_dev, status.st_ino) in read:
-                continue
-            read.add((status.st_dev, status.st_ino))
-            with os.scandir(here) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
-        except OSError as error:
-            if here == str(folder):
-                raise ImageError(f"{folder}: cannot be read: {error.strerror or error}") from error
-            found.append(Path(here))
-            continue
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if _is_folder(entry):
-                (linked if entry.is_symlink() else plain).append(entry.path)
-            elif everything or os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-                found.append(Path(entry.path))
-    return sorted(found, key=lambda path: path.parts)
-
-
-def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = max(1, min(MAX_THREADS, cores, count))
+    waiting: deque[Future[Any]] = deque()
+    pool = ThreadPoolExecutor(threads, "decode")
     try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
+        for i in range(count):
+            while len(waiting) <= threads * MAX_WAITING_PER_THREAD and i + len(waiting) < count:
+                waiting.append(pool.submit(read_item, i + len(waiting)))
+            yield i, waiting.popleft().result()
+    finally:  # the consumer may stop early
+        pool.shutdown(cancel_futures=True)
 
 
-def _glob(pattern: str) -> list[Path]:
-    """All files that match, sorted. `**` is any number of folders, and does not run around in loops."""
-    head, star, tail = _split(pattern)
-    base = head
-    while glob.has_magic(base):
-        base = os.path.dirname(base)
-    if base and not os.path.isdir(base):
-        raise ImageNotFoundError(f"{pattern}: no such folder: {base}")
-    if not star:
-        paths = [Path(name) for name in glob.glob(pattern) if not os.path.isdir(name)]
-        return sorted(paths, key=lambda path: path.parts)
-    found: set[Path] = set()
-    for start in glob.glob(head) if head else ["."]:
-        if os.path.isdir(start):
-            found.update(p for p in _walk(Path(start), True) if _matches(p.relative_to(start).parts, tail))
-    return sorted(found, key=lambda path: path.parts)
+def _resolve_one(source: Any, name: str, preprocessor: AnyPreprocessor) -> Sources:
+    """A path, folder, glob or in-memory item. `name` is used if the item has no file name."""
+    if isinstance(source, str | os.PathLike):
+        return _resolve_path(os.fspath(source), preprocessor)
+    # The class is checked because a PIL image decodes itself when the attribute is accessed.
+    array_like = hasattr(type(source), "__array__") or hasattr(type(source), "__array_interface__")
+    if not array_like and not isinstance(source, bytes | bytearray | memoryview):
+        raise preprocessor.error(
+            f"{name}: expected a path, a folder, a glob, bytes, an array-like object or a list of these, "
+            f"got {type(source).__name__}"
+        )
+    filename = getattr(source, "filename", "")  # of a PIL image that was opened from a path
+    found = str(filename) if isinstance(filename, str | os.PathLike) else ""
+    return Sources([source], [found or name], single=True, strict=True)
 
 
-def _split(pattern: str) -> tuple[str, bool, tuple[str, ...]]:
-    """What stands before the first `**`, whether there is one, and the parts from there on."""
+def _resolve_path(path: str, preprocessor: AnyPreprocessor) -> Sources:
+    if os.path.isdir(path):
+        if not os.access(path, os.R_OK | os.X_OK):
+            raise preprocessor.error(f"{path}: cannot be read: permission denied")
+        found: list[Path] = []  # with folders that cannot be listed, so that reading them reports the reason
+        for folder, names in _walk(path, lambda error: found.append(Path(error.filename))):
+            found.extend(Path(folder, name) for name in names if name.lower().endswith(preprocessor.suffixes))
+    elif os.path.lexists(path):  # before the glob: file names may contain brackets
+        return Sources([Path(path)], [path], single=True, strict=True)
+    elif glob.has_magic(path):
+        base = path
+        while glob.has_magic(base):
+            base = os.path.dirname(base)
+        if base and not os.path.isdir(base):
+            raise preprocessor.error.not_found(f"{path}: no such folder: {base}")
+        found = list(_glob(path))
+    else:
+        raise preprocessor.error.not_found(f"{path or repr(path)}: no such file or folder")
+    found.sort(key=lambda file: file.parts)
+    return Sources(found, [str(file) for file in found], single=False, strict=False)
+
+
+def _walk(top: str, onerror: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, list[str]]]:
+    """Yield (folder, names of its files) for `top` and all folders below, each once and without hidden ones.
+
+    Links to folders are followed last, so that a file that is reachable twice is listed under its plain path.
+    """
+    visited: set[str] = set()
+    pending = deque([top])
+    while pending:
+        for here, folders, names in os.walk(pending.popleft(), onerror=onerror):
+            real = os.path.realpath(here)
+            if real in visited:
+                folders.clear()
+                continue
+            visited.add(real)
+            yield here, [name for name in names if not name.startswith(".")]
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            pending.extend(filter(os.path.islink, (os.path.join(here, name) for name in folders)))
+
+
+def _glob(pattern: str) -> set[Path]:
+    """All files that match. `**` stands for any number of folders.
+
+    The standard library cannot expand `**` here: `glob` follows links in circles; `pathlib` skips linked folders,
+    matches hidden files, and changed the meaning of a final `**` in Python 3.13.
+    """
     parts = Path(pattern).parts
     if "**" not in parts:
-        return os.path.dirname(pattern), False, ()
+        return {Path(name) for name in glob.glob(pattern) if not os.path.isdir(name)}
     first = parts.index("**")
-    return str(Path(*parts[:first])) if first else "", True, parts[first:]
-
-
-def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    """Whether the parts of a path match those of a glob."""
-    if not pattern:
-        return not parts
-    if pattern == ("**",):
-        return True
-    if pattern[0] == "**":
-        return any(_matches(parts[i:], pattern[1:]) for i in range(len(parts)))
-    return bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    starts = glob.glob(os.path.join(*parts[:first])) if first else [os.curdir]
+    rest = parts[first + 1 :] or ("*",)
+    folders = [folder for start in starts for folder, _ in _walk(start)]
+    return {path for folder in folders for path in _glob(os.path.join(glob.escape(folder), *rest))}

@@ -1,6 +1,6 @@
-"""The vector index and its store. Vectors and paths only: nothing here has ever seen a model."""
+"""The vector index and its store: vectors and paths only, independent of any model."""
 
-from multimodal.retrieval.store import Entry, Space, Store
+from multimodal.retrieval.store import EmbeddingSpace, Entry, Store
 from multimodal.retrieval.vectors import nearest
 
-__all__ = ["Entry", "Space", "Store", "nearest"]
+__all__ = ["EmbeddingSpace", "Entry", "Store", "nearest"]

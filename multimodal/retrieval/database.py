@@ -1,4 +1,4 @@
-"""SQLite as the store wants it: connections, transactions, errors in our words, file names as columns."""
+"""SQLite for the store: connections, transactions, errors as ours, file names as columns."""
 
 import os
 import sqlite3
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-DISK = {
+DISK_ERRORS = {
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -25,7 +25,7 @@ def connect(path: Path) -> sqlite3.Connection:
             uri=True,
             isolation_level=None,  # transactions are written out below
             timeout=30,  # seconds to wait for another process
-            check_same_thread=False,  # the store has its lock
+            check_same_thread=False,  # the store has a lock
         )
         connection.execute("PRAGMA synchronous = FULL")
         return connection
@@ -45,19 +45,19 @@ def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iter
 
 @contextmanager
 def reported(path: Path) -> Iterator[None]:
-    """SQLite's errors in our words: OSError for the disk and for locks, ValueError for the contents."""
+    """SQLite's errors as OSError for the disk and for locks, and ValueError for the contents."""
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in DISK:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in DISK_ERRORS:
             raise OSError(f"{path}: {error}") from error
-        raise ValueError(f"{path} is not an image index, or it is damaged: {error}") from error
-    except UnicodeDecodeError as error:  # SQLite quoted the damage
-        raise ValueError(f"{path} is damaged: its text is not UTF-8") from error
+        raise ValueError(f"{path}: expected an index, got another file or a damaged one: {error}") from error
+    except UnicodeDecodeError as error:  # SQLite quotes the damaged text
+        raise ValueError(f"{path}: expected an index, got a damaged one: its text is not UTF-8") from error
 
 
 def to_column(path: str) -> Any:
-    """TEXT, or BLOB for a file name that is not text (any bytes but `/` may stand in one)."""
+    """TEXT, or BLOB for a file name that is not valid text."""
     try:
         path.encode()
         return path

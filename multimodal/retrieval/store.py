@@ -1,12 +1,11 @@
 """Vectors of files in one SQLite file.
 
-    meta    key, value: fingerprint, dim and model (a name for people) of the space, and the folder
+    meta    key, value: fingerprint, dim and model (a display name) of the space, and the folder
     files   path, size, mtime_ns, sha256, vector (float32, little endian), crc (of path and vector)
 
-Paths are relative to the folder and written with `/`, so that a folder which moves keeps its vectors; the
-folder itself is kept as an absolute path. SQLite's rollback journal and one transaction per update make the
-file reopen as it was before an update or after it, wherever the process was killed; beside it there is
-never another file to carry along.
+Paths are relative to the folder and written with `/`, so that a folder can move with its vectors; the folder
+itself is an absolute path. Thanks to SQLite's rollback journal and one transaction per update, the file reopens in
+the state before or after an update, whenever the process is killed. The index is always this single file.
 """
 
 import os
@@ -26,7 +25,7 @@ from torch import Tensor
 from multimodal.files import atomic_write
 from multimodal.retrieval.database import connect, from_column, reported, to_column, transaction
 
-APPLICATION_ID = 0x6D6D6978  # "mmix", in the header of the file: SQLite files of others are not ours
+APPLICATION_ID = 0x6D6D6978  # "mmix", in the header of the file: distinguishes it from other SQLite files
 SCHEMA_VERSION = 1
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -37,12 +36,12 @@ CREATE TABLE files (
 
 
 @dataclass(frozen=True)
-class Space:
-    """Where the vectors come from: two indexes compare only when fingerprint and dim are equal."""
+class EmbeddingSpace:
+    """The space of the vectors: two indexes can be compared only if fingerprint and dim are equal."""
 
     fingerprint: str
     dim: int
-    model: str  # a name for people
+    model: str  # display name
 
     def __str__(self) -> str:
         return f"{self.model} (fingerprint {self.fingerprint[:12]}, {self.dim} dimensions)"
@@ -50,7 +49,7 @@ class Space:
 
 @dataclass(frozen=True)
 class Entry:
-    """A file as it was when its vector was made. `path` is relative to the folder of the store."""
+    """A file at the time its vector was computed. `path` is relative to the folder of the store."""
 
     path: str
     size: int  # bytes
@@ -59,13 +58,15 @@ class Entry:
 
 
 class Store:
-    """An open index file; a context manager. Any thread may call it.
+    """An open index file; a context manager. Thread-safe.
 
-    `Store.create(path, space, folder)` and `Store.open(path)` make one. Every method raises ValueError when
-    the file turns out to be damaged or the store was closed, and OSError when the disk refuses.
+    Made by `Store.create(path, space, folder)` and `Store.open(path)`. Every method raises ValueError if the file is
+    damaged or the store is closed, and OSError for errors of the disk.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, space: Space, folder: Path) -> None:
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, space: EmbeddingSpace, folder: Path
+    ) -> None:
         self.path = path
         self.space = space
         self.folder = folder
@@ -73,11 +74,11 @@ class Store:
         self._lock = threading.RLock()
 
     @classmethod
-    def create(cls, path: str | Path, space: Space, folder: str | Path) -> "Store":
-        """Make a new, empty store, whole at once. Raises FileExistsError unless `path` is free or empty."""
+    def create(cls, path: str | Path, space: EmbeddingSpace, folder: str | Path) -> "Store":
+        """Create an empty store, atomically. Raises FileExistsError unless `path` is free or an empty file."""
         path = Path(path)
         if path.exists() and (not path.is_file() or path.stat().st_size):
-            raise FileExistsError(f"{path} exists already")
+            raise FileExistsError(f"path: expected a new file, got {path}, which exists already")
         meta = {
             "fingerprint": space.fingerprint,
             "dim": str(space.dim),
@@ -98,33 +99,34 @@ class Store:
     def open(cls, path: str | Path) -> "Store":
         """Open an existing store.
 
-        Raises FileNotFoundError, and ValueError for a file that is not an index, is damaged or was written
-        by another version of the format.
+        Raises FileNotFoundError, and ValueError for a file that is not an index, is damaged or has another version
+        of the format.
         """
         path = Path(path)
         if not path.exists():
-            raise FileNotFoundError(f"no index at {path}")
+            raise FileNotFoundError(f"path: expected an index, got {path}, which does not exist")
         if not path.is_file():
-            raise ValueError(f"expected an index file, got {path}, which is not a file")
+            raise ValueError(f"path: expected an index, got {path}, which is not a file")
         connection = connect(path)
         try:
             with reported(path):
                 application = connection.execute("PRAGMA application_id").fetchone()[0]
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
                 if application != APPLICATION_ID:
-                    raise ValueError(f"{path} is not an image index")
+                    raise ValueError(f"{path}: expected an index, got another SQLite file")
                 if version != SCHEMA_VERSION:
                     raise ValueError(
-                        f"{path} has index format {version}, expected {SCHEMA_VERSION}: index again, "
-                        "into a new file"
+                        f"{path}: expected index format {SCHEMA_VERSION}, got {version}: index again, into a new file"
                     )
                 meta = dict(connection.execute("SELECT key, value FROM meta"))
                 connection.execute("SELECT count(*) FROM files").fetchone()
             try:
-                space = Space(meta["fingerprint"], int(meta["dim"]), meta["model"])
+                space = EmbeddingSpace(meta["fingerprint"], int(meta["dim"]), meta["model"])
                 folder = Path(from_column(meta["folder"]))
             except (KeyError, ValueError, TypeError) as error:
-                raise ValueError(f"{path} is damaged: its description is incomplete ({error!r})") from None
+                raise ValueError(
+                    f"{path}: expected an index, got a damaged one: its description is incomplete ({error!r})"
+                ) from None
         except BaseException:
             connection.close()
             raise
@@ -135,7 +137,7 @@ class Store:
             return int(connection.execute("SELECT count(*) FROM files").fetchone()[0])
 
     def entries(self) -> dict[str, Entry]:
-        """What the store knows of its files, by path; the vectors stay on the disk."""
+        """The entries of all files by path, without reading the vectors."""
         with self._using() as connection:
             rows = connection.execute("SELECT path, size, mtime_ns, sha256 FROM files").fetchall()
             return {from_column(row[0]): Entry(from_column(row[0]), *row[1:]) for row in rows}
@@ -143,7 +145,7 @@ class Store:
     def vectors(self) -> tuple[list[str], Tensor]:
         """All paths in sorted order and their vectors, float32 [N, D].
 
-        Raises ValueError when a vector is not the one that was written.
+        Raises ValueError if a vector differs from what was written.
         """
         with self._using() as connection, transaction(connection, "DEFERRED"):  # one state for both reads
             paths = sorted(from_column(row[0]) for row in connection.execute("SELECT path FROM files"))
@@ -152,7 +154,9 @@ class Store:
             for column, vector, crc in connection.execute("SELECT path, vector, crc FROM files"):
                 path = from_column(column)
                 if path not in place or not isinstance(vector, bytes) or crc != _crc(path, vector):
-                    raise ValueError(f"{self.path} is damaged: the vector of {path} is not what was written")
+                    raise ValueError(
+                        f"{self.path}: expected the vector of {path} as it was written, got a damaged one"
+                    )
                 matrix[place[path]] = np.frombuffer(vector, dtype="<f4")
             return paths, torch.from_numpy(matrix.astype(np.float32, copy=False))
 
@@ -163,11 +167,11 @@ class Store:
         copy: Iterable[tuple[Entry, str]] = (),
         remove: Iterable[str] = (),
     ) -> None:
-        """Change the store in one transaction: all of it happens, or nothing.
+        """Change the store in one transaction.
 
-        `put` writes entries with their vectors [D], `copy` writes entries with the vector that another path
-        has until now, `touch` renews size and time of entries whose contents are the same, `remove` drops
-        paths. Raises ValueError for a vector of another width or with values that are not finite.
+        `put` writes entries with their vectors [D], `copy` writes entries with the vector of another path, `touch`
+        updates size and time of entries whose contents are unchanged, `remove` drops paths. Raises ValueError for a
+        vector of another width or with values that are not finite.
         """
         written = [_row(entry, vector, self.space.dim) for entry, vector in put]
         with self._using() as connection, transaction(connection):
@@ -177,7 +181,9 @@ class Store:
                     (to_column(other), entry.sha256),
                 ).fetchone()
                 if found is None:
-                    raise ValueError(f"{other} is not in {self.path} with the contents of {entry.path}")
+                    raise ValueError(
+                        f"copy: expected {other} in {self.path} with the contents of {entry.path}, got none"
+                    )
                 written.append(_row(entry, found[0], self.space.dim))
             connection.executemany(
                 "INSERT INTO files (path, size, mtime_ns, sha256, crc, vector) VALUES (?, ?, ?, ?, ?, ?) "
@@ -194,7 +200,7 @@ class Store:
             )
 
     def move(self, folder: str | Path) -> None:
-        """Say that the folder lies somewhere else now."""
+        """Record a new place of the folder."""
         folder = Path(folder).absolute()
         with self._using() as connection, transaction(connection):
             connection.execute("UPDATE meta SET value = ? WHERE key = 'folder'", (to_column(str(folder)),))
@@ -221,7 +227,7 @@ class Store:
     def _using(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
             if self._connection is None:
-                raise ValueError(f"the index {self.path} is closed")
+                raise ValueError(f"{self.path}: expected an open index, got a closed one")
             with reported(self.path):
                 yield self._connection
 
@@ -230,7 +236,7 @@ def _row(entry: Entry, vector: Tensor | bytes, dim: int) -> Sequence[Any]:
     if isinstance(vector, Tensor):
         if vector.shape != (dim,) or not vector.isfinite().all():
             raise ValueError(
-                f"expected a finite vector [{dim}] for {entry.path}, got {list(vector.shape)}"
+                f"vector of {entry.path}: expected a finite one of [{dim}], got {list(vector.shape)}"
                 + ("" if vector.shape != (dim,) else " with values that are not finite")
             )
         vector = vector.detach().cpu().float().numpy().astype("<f4").tobytes()

@@ -16,13 +16,13 @@ def nearest(matrix: Tensor, queries: Tensor, k: int, chunk: int = 1 << 16) -> tu
     Raises ValueError for k < 1, for shapes that do not fit and for queries that are not finite.
     """
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise ValueError(f"k must be a whole number of at least 1, got {k!r}")
+        raise ValueError(f"k: expected a whole number of at least 1, got {k!r}")
     if queries.ndim != 2 or matrix.ndim != 2 or queries.shape[1] != matrix.shape[1]:
         raise ValueError(
-            f"expected queries [Q, {matrix.shape[-1]}], as wide as the index, got {list(queries.shape)}"
+            f"queries: expected [Q, {matrix.shape[-1]}], as wide as the index, got {list(queries.shape)}"
         )
     if not queries.isfinite().all():
-        raise ValueError("the query holds values that are not finite")
+        raise ValueError("queries: expected finite values, got others")
     scores = [queries.new_empty(0) for _ in queries]
     rows = [torch.empty(0, dtype=torch.int64, device=queries.device) for _ in queries]
     for start in range(0, len(matrix), chunk):
@@ -30,7 +30,7 @@ def nearest(matrix: Tensor, queries: Tensor, k: int, chunk: int = 1 << 16) -> tu
         kept = min(k, block.shape[1])
         floors = block.topk(kept).values[:, -1]  # [Q], the worst score that can still be among the best
         for query, floor in enumerate(floors):
-            # all that reach the floor, in row order, however many tie at it: topk alone picks any of them
+            # all that reach the floor, in row order, however many tie: topk alone would pick any of them
             found = (block[query] >= floor).nonzero().squeeze(1)  # [n]
             candidates = torch.cat([scores[query], block[query, found]])
             places = torch.cat([rows[query], found + start])

@@ -1,12 +1,12 @@
-"""What a model is asked to do. Plain functions; `multimodal.Model` has each as a method."""
+"""What a model can be asked to do. Plain functions; `multimodal.Model` has each as a method."""
 
-from multimodal.tasks.ask import answer, match
-from multimodal.tasks.caption import caption
 from multimodal.tasks.classify import DEFAULT_TEMPLATES, class_embeddings, classify
-from multimodal.tasks.embed import embed_images, embed_named_images, embed_texts, similarity
-from multimodal.tasks.index import Index
+from multimodal.tasks.embed import embed, embed_images, embed_named, embed_texts, similarity
+from multimodal.tasks.generate import caption, generate
+from multimodal.tasks.index import Index, index_folder
 from multimodal.tasks.indexing import Changes
-from multimodal.tasks.protocol import TaskModel
+from multimodal.tasks.pairs import answer, match
+from multimodal.tasks.task_model import TaskModel, embedder
 
 __all__ = [
     "DEFAULT_TEMPLATES",
@@ -17,9 +17,13 @@ __all__ = [
     "caption",
     "class_embeddings",
     "classify",
+    "embed",
     "embed_images",
-    "embed_named_images",
+    "embed_named",
     "embed_texts",
+    "embedder",
+    "generate",
+    "index_folder",
     "match",
     "similarity",
 ]

@@ -1,75 +1,87 @@
-"""From anything that `images` may be to transformed batches, decoded ahead of the network."""
+"""From anything that a user may pass to preprocessed batches, decoded ahead of the network."""
 
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from multimodal.preprocess import Sources, decode_all, open_image
+from multimodal.preprocess import Sources, decode_all, open_image, resolve
 from multimodal.results import Item, Rejected
-from multimodal.tasks.protocol import TaskModel
+from multimodal.tasks.task_model import TaskModel
 
-BAR_FROM = 200  # images, from which on a progress bar is worth its line
+MIN_FOR_PROGRESS_BAR = 200  # inputs
 
 
-def image_batches(
+def sources_of(model: TaskModel, modality: str, inputs: Any) -> Sources:
+    """The items that `inputs` stands for: one, a list, a folder or a glob of the modality."""
+    if modality not in model.inputs:
+        raise ValueError(f"modality: expected one of {list(model.inputs)}, got {modality!r}")
+    return resolve(inputs, model.inputs[modality])
+
+
+def batches(
     model: TaskModel,
+    modality: str,
     sources: Sources,
     rejected: list[Rejected],
     batch_size: int | None = None,
-    doing: str = "images",
+    doing: str = "reading",
     bar: bool = True,
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """Yield (places in `sources`, images [B, 3, S, S] on the model's device and in its dtype).
+    """Yield (places in `sources`, batch [B, ...] on the model's device and in its dtype).
 
-    Pictures of a folder or glob that cannot be read are added to `rejected`; any other raises ImageError.
+    Unreadable files of a folder or glob are appended to `rejected`; any other raises InputError.
     """
     from tqdm import tqdm
 
+    preprocessor = model.inputs[modality]
     size = default_batch_size(model.device) if batch_size is None else batch_size
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
+        raise ValueError(f"batch_size: expected a whole number of at least 1, got {batch_size!r}")
     total = len(sources.items)
-    hidden = True if not bar or total < BAR_FROM else None  # None: shown where there is a terminal
+    hidden = True if not bar or total < MIN_FOR_PROGRESS_BAR else None  # None: shown on a terminal
     places: list[int] = []
-    images: list[Tensor] = []
+    items: list[Tensor] = []
 
-    def stacked() -> tuple[list[int], Tensor]:
-        return places, torch.stack(images).to(model.device, model.dtype)  # B x [3, S, S] -> [B, 3, S, S]
+    def collated() -> tuple[list[int], Tensor]:
+        batch = preprocessor.collate(items)  # B items -> [B, ...]
+        return places, batch.to(model.device, model.dtype if batch.is_floating_point() else batch.dtype)
 
-    with tqdm(total=total, desc=doing, unit=" images", leave=False, disable=hidden) as progress:
-        for place, image in decode_all(sources, model.transform.read):
+    with tqdm(total=total, desc=doing, unit=f" {modality}s", leave=False, disable=hidden) as progress:
+        for place, item in decode_all(sources, preprocessor.read):
             progress.update()
-            if isinstance(image, Rejected):
-                rejected.append(image)
+            if isinstance(item, Rejected):
+                rejected.append(item)
                 continue
             places.append(place)
-            images.append(image)
-            if len(images) == size:
-                yield stacked()
-                places, images = [], []
-        if images:
-            yield stacked()
+            items.append(item)
+            if len(items) == size:
+                yield collated()
+                places, items = [], []
+        if items:
+            yield collated()
 
 
 def default_batch_size(device: torch.device) -> int:
     return 32 if device.type == "cpu" else 256
 
 
-def pictures(sources: Sources, places: Sequence[int]) -> list[Item]:
-    """The pictures at `places`, opened when they are looked at."""
-    return [Item(sources.names[i], partial(open_image, sources.items[i])) for i in places]
+def items_at(model: TaskModel, modality: str, sources: Sources, places: Sequence[int]) -> list[Item]:
+    """The inputs at `places` for results, opened on access."""
+    read = open_image if modality == "image" else model.inputs[modality].read
+    return [Item(sources.names[i], partial(read, sources.items[i])) for i in places]
 
 
-def warn_rejected(rejected: Sequence[Rejected], total: int) -> None:
-    """One warning, at the caller's line, that counts the rejected pictures and names the first three."""
+def warn_rejected(rejected: Sequence[Rejected], total: int, modality: str = "image") -> None:
+    """One warning, at the caller's line, that counts the rejected inputs and lists the first three."""
     if not rejected:
         return
     frame, level = sys._getframe(1), 2
     while frame.f_back and frame.f_globals.get("__name__", "").startswith("multimodal."):
         frame, level = frame.f_back, level + 1
-    named = "; ".join(str(item) for item in rejected[:3]) + ("; ..." if len(rejected) > 3 else "")
-    warnings.warn(f"{len(rejected)} of {total} images could not be used: {named}", stacklevel=level)
+    listed = "; ".join(str(item) for item in rejected[:3]) + ("; ..." if len(rejected) > 3 else "")
+    warnings.warn(f"{len(rejected)} of {total} {modality}s could not be used: {listed}", stacklevel=level)

@@ -1,25 +1,25 @@
-"""Zero-shot classification: the class whose name says best what is in the picture (Radford et al. 2021, 3.1).
+"""Zero-shot classification: the class whose name best describes the input (Radford et al. 2021, section 3.1).
 
-N images, C classes, D dimensions
+N = inputs, C = classes, D = dimensions
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, overload
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from multimodal.preprocess import resolve
 from multimodal.results import Classification, Results
-from multimodal.tasks.batches import image_batches, pictures, warn_rejected
-from multimodal.tasks.embed import embed_texts, encode_images
-from multimodal.tasks.protocol import TaskModel, require
+from multimodal.tasks.batches import batches, items_at, sources_of, warn_rejected
+from multimodal.tasks.embed import embed_texts, encode_batch
+from multimodal.tasks.task_model import TaskModel, embedder, main_modality, require
 
 ClassNames = Sequence[str] | Mapping[str, Sequence[str]]
 Templates = Sequence[str] | str | None
+Many = list[Any] | tuple[Any, ...]
 
 DEFAULT_TEMPLATES = (
     "a photo of a {}.",
@@ -30,66 +30,107 @@ DEFAULT_TEMPLATES = (
     "there is a {} in the scene.",
     "{}",
 )
-CACHED = 16  # sets of class embeddings that a model keeps
-CHUNK = 1 << 14  # texts embedded at a time
+MAX_CACHED_CLASS_SETS = 16  # per model
+MAX_TEXTS_AT_ONCE = 1 << 14
 
 
+@overload
+def classify(
+    model: TaskModel,
+    images: Many,
+    class_names: ClassNames,
+    templates: Templates = None,
+    top_k: int | None = None,
+    *,
+    batch_size: int | None = None,
+) -> Results[Classification]: ...
+@overload
 def classify(
     model: TaskModel,
     images: Any,
     class_names: ClassNames,
     templates: Templates = None,
     top_k: int | None = None,
+    *,
+    batch_size: int | None = None,
+) -> Classification | Results[Classification]: ...
+def classify(
+    model: TaskModel,
+    images: Any,
+    class_names: ClassNames,
+    templates: Templates = None,
+    top_k: int | None = None,
+    *,
     batch_size: int | None = None,
 ) -> Classification | Results[Classification]:
-    """The class of each image; see `Model.classify`."""
+    """Find which of `class_names` each image shows, without training: zero-shot.
+
+    images: one or many, see `Model`.
+    class_names: a list, or `{name: [synonyms]}`; a class is the mean of its name and its synonyms.
+    templates: format strings with one `{}` each, over which a class is averaged too. Defaults to seven general ones;
+        "imagenet" stands for the 80 of CLIP in open_clip's version.
+    top_k: keep only the k best scores, which stay probabilities among all classes. By default all are kept.
+    batch_size: images per forward pass; by default 32 on a CPU, 256 elsewhere.
+
+    Returns a `Classification` (`.label`, `.score`, `.scores`, `.image`), or `Results` of them. The class embeddings
+    are cached for the next call. Raises ValueError for an empty list of classes, a class that is repeated, empty or
+    not a str, and a template without exactly one `{}`.
+
+    >>> model.classify("cat.jpg", ["cat", "dog"])  # doctest: +SKIP
+    >>> model.classify("photos/", {"dog": ["puppy"], "cat": ["kitten"]}, templates=["a photo of a {}"])
+    ... # doctest: +SKIP
+    """
     require(model, "classify")
+    network, modality = embedder(model), main_modality(model)
     names = list(checked_names(class_names))
     if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
-        raise ValueError(f"top_k must be None or a whole number of at least 1, got {top_k!r}")
-    sources = resolve(images)
+        raise ValueError(f"top_k: expected None or a whole number of at least 1, got {top_k!r}")
+    sources = sources_of(model, modality, images)
     classes = cached_class_embeddings(model, class_names, templates).double()  # [C, D]
     scale = math.exp(model.logit_scale)
     results: Results[Classification] = Results()
-    for places, batch in image_batches(model, sources, results.rejected, batch_size, "classifying"):
-        cosine = encode_images(model, batch).double() @ classes.T  # [B, D] x [D, C] -> [B, C]
-        for picture, row in zip(pictures(sources, places), (scale * cosine).softmax(-1), strict=True):
-            order = row.argsort(descending=True, stable=True)[:top_k].tolist()  # equal: as the names came
+    for places, batch in batches(model, modality, sources, results.rejected, batch_size, "classifying"):
+        cosine = encode_batch(network, modality, batch).double() @ classes.T  # [B, D] x [D, C] -> [B, C]
+        items = items_at(model, modality, sources, places)
+        for item, row in zip(items, (scale * cosine).softmax(-1), strict=True):
+            order = row.argsort(descending=True, stable=True)[:top_k].tolist()  # ties: in the order given
             scores = {names[i]: row[i].item() for i in order}
-            results.append(Classification(names[order[0]], row[order[0]].item(), scores, picture))
-    warn_rejected(results.rejected, len(sources.items))
+            results.append(Classification(names[order[0]], row[order[0]].item(), scores, item))
+    warn_rejected(results.rejected, len(sources.items), modality)
     return results[0] if sources.single else results
 
 
 def class_embeddings(model: TaskModel, class_names: ClassNames, templates: Templates = None) -> Tensor:
-    """One vector per class, float32 [C, D]; see `Model.class_embeddings`."""
+    """One unit vector per class, float32 [C, D] on the CPU; arguments and errors as in `classify`."""
     return cached_class_embeddings(model, class_names, templates).clone()
 
 
 def cached_class_embeddings(model: TaskModel, class_names: ClassNames, templates: Templates) -> Tensor:
-    """The same, without the copy: not to be written to."""
+    """The same without the copy: not to be written to."""
     words, patterns = checked_names(class_names), checked_templates(templates)
-    key = (tuple(words.items()), patterns, model.weights_version())
+    weights = model.weights_key()
+    key = (tuple(words.items()), patterns, weights)
     embeddings = model.class_cache.pop(key, None)
     if embeddings is None:
         embeddings = _embed_classes(model, list(words.values()), patterns)
-    model.class_cache[key] = embeddings  # the latest last
-    for old in list(model.class_cache)[:-CACHED]:
+    if weights is not None:
+        model.class_cache[key] = embeddings  # the latest last
+    for old in list(model.class_cache)[:-MAX_CACHED_CLASS_SETS]:
         model.class_cache.pop(old, None)
     return embeddings
 
 
 def _embed_classes(model: TaskModel, words: list[tuple[str, ...]], patterns: tuple[str, ...]) -> Tensor:
-    """The mean over words and templates, of unit length again."""
+    """The mean over words and templates, normalised to unit length again."""
     texts, owners = [], []
     for owner, synonyms in enumerate(words):
         for pattern, word in product(patterns, synonyms):
             texts.append(pattern.replace("{}", word))
             owners.append(owner)
-    sums = torch.zeros(len(words), model.embed_dim)
-    for start in range(0, len(texts), CHUNK):
-        part = embed_texts(model, texts[start : start + CHUNK])  # [n, D]
-        sums.index_add_(0, torch.tensor(owners[start : start + CHUNK]), part)
+    sums = torch.zeros(len(words), embedder(model).embed_dim)
+    for start in range(0, len(texts), MAX_TEXTS_AT_ONCE):
+        part = embed_texts(model, texts[start : start + MAX_TEXTS_AT_ONCE])  # [n, D]
+        sums.index_add_(0, torch.tensor(owners[start : start + MAX_TEXTS_AT_ONCE]), part)
     return F.normalize(sums, dim=-1)
 
 
@@ -136,7 +177,7 @@ def checked_templates(templates: Templates) -> tuple[str, ...]:
 
 
 def imagenet_templates() -> tuple[str, ...]:
-    """The 80 templates that CLIP was evaluated with on ImageNet, as open_clip has them."""
+    """The 80 templates that CLIP was evaluated with on ImageNet, in open_clip's version."""
     from open_clip import OPENAI_IMAGENET_TEMPLATES
 
     return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)

@@ -1,6 +1,6 @@
-"""Images and texts as vectors of the shared space.
+"""Inputs of any modality as vectors of the shared space.
 
-N images, M texts, D dimensions
+N = inputs, M = texts, D = dimensions of the space
 """
 
 from collections.abc import Callable, Sequence
@@ -11,82 +11,116 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from multimodal.encoders import TextEncoder
-from multimodal.encoders.prefixes import pool_by_prefix, shareable
-from multimodal.preprocess import Sources, resolve
+from multimodal.encoders import pool_by_prefix
+from multimodal.models import Embeds
+from multimodal.preprocess import Sources
 from multimodal.results import Embedded
-from multimodal.tasks.batches import image_batches, warn_rejected
-from multimodal.tasks.protocol import TaskModel
+from multimodal.tasks.batches import batches, sources_of, warn_rejected
+from multimodal.tasks.task_model import TaskModel, embedder, main_modality
 
-TEXT_BATCH = 256  # larger ones share no more, and their temporaries do not stay in a cache
+TEXT_BATCH = 256  # larger batches share no more prefixes, and their temporaries do not fit into a cache
 
 
 def embed_images(model: TaskModel, images: Any, batch_size: int | None = None) -> Tensor:
-    """The embeddings of `images`, float32 [N, D] on the CPU, of unit length; see `Model.embed_images`."""
-    return embed_named_images(model, images, batch_size).embeddings
+    """The embeddings of images: float32 [N, D] on the CPU, rows of unit length.
+
+    images: one or many, see `Model`. One image gives [1, D], an empty list [0, D]. Unreadable files of a folder or
+        glob have no row; `tasks.embed_named` says which.
+    batch_size: images per forward pass; by default 32 on a CPU, 256 elsewhere.
+
+    >>> model.embed_images(["a.jpg", "b.jpg"]).shape  # doctest: +SKIP
+    torch.Size([2, 512])
+    """
+    return embed(model, images, "image", batch_size)
 
 
-def embed_named_images(model: TaskModel, images: Any, batch_size: int | None = None) -> Embedded:
-    """The embeddings with the names they belong to: of a folder, only what could be read has a row."""
-    sources = resolve(images)
-    embedded = embed_sources(model, sources, batch_size)
-    warn_rejected(embedded.rejected, len(sources.items))
+def embed(
+    model: TaskModel, inputs: Any, modality: str | None = None, batch_size: int | None = None
+) -> Tensor:
+    """The embeddings of inputs of any modality: float32 [N, D] on the CPU, rows of unit length.
+
+    modality: "image", "text", ...; by default what the model reads beside text.
+    """
+    if modality == "text":
+        return embed_texts(model, inputs)
+    return embed_named(model, inputs, modality, batch_size).embeddings
+
+
+def embed_named(
+    model: TaskModel, inputs: Any, modality: str | None = None, batch_size: int | None = None
+) -> Embedded:
+    """The embeddings with the names of their inputs; arguments as in `embed`."""
+    modality = main_modality(model) if modality is None else modality
+    sources = sources_of(model, modality, inputs)
+    embedded = embed_sources(model, modality, sources, batch_size)
+    warn_rejected(embedded.rejected, len(sources.items), modality)
     return embedded
 
 
 def embed_sources(
-    model: TaskModel, sources: Sources, batch_size: int | None = None, bar: bool = True
+    model: TaskModel, modality: str, sources: Sources, batch_size: int | None = None, bar: bool = True
 ) -> Embedded:
-    """The same for images that are resolved already, and without the warning."""
-    embedded = Embedded(torch.empty(0, model.embed_dim), [], [], [])
+    """The same for inputs that are resolved already, and without the warning."""
+    network = embedder(model)
+    embedded = Embedded(torch.empty(0, network.embed_dim), [], [], [])
     parts = [embedded.embeddings]
-    for places, batch in image_batches(model, sources, embedded.rejected, batch_size, "embedding", bar):
-        parts.append(encode_images(model, batch))
+    for places, batch in batches(model, modality, sources, embedded.rejected, batch_size, "embedding", bar):
+        parts.append(encode_batch(network, modality, batch))
         embedded.places.extend(places)
         embedded.names.extend(sources.names[place] for place in places)
     return embedded._replace(embeddings=torch.cat(parts))
 
 
 @torch.inference_mode()
-def encode_images(model: TaskModel, batch: Tensor) -> Tensor:
-    """[B, 3, S, S] -> [B, D], an inference tensor: `torch.cat` outside makes an ordinary one."""
-    return model.dual.encode_image(batch, normalize=True).float().cpu()
+def encode_batch(network: Embeds, modality: str, batch: Tensor) -> Tensor:
+    """[B, ...] -> [B, D], an inference tensor: `torch.cat` outside makes an ordinary one."""
+    return network.encode(modality, batch, normalize=True).float().cpu()
 
 
 def embed_texts(model: TaskModel, texts: str | Sequence[str]) -> Tensor:
-    """The embeddings of `texts`, float32 [M, D] on the CPU, of unit length; see `Model.embed_texts`."""
+    """The embeddings of texts: float32 [M, D] on the CPU, rows of unit length.
+
+    One text gives [1, D], an empty list [0, D]. Texts longer than the model's context are truncated, with a warning
+    that counts them. Raises ValueError for anything that is not a str.
+    """
+    network = embedder(model)
     texts = [texts] if isinstance(texts, str) else list(texts)
     for i, text in enumerate(texts):
         if not isinstance(text, str):
             raise ValueError(f"texts[{i}]: expected a str, got {text!r} ({type(text).__name__})")
-    embeddings = torch.empty(len(texts), model.embed_dim)
+    embeddings = torch.empty(len(texts), network.embed_dim)
     if not texts:
         return embeddings
-    tokens = model.tokenizer(texts)  # all at once: one warning about long ones
-    encode, order = _text_encoder(model, tokens)
+    tokens = model.tokenizer(texts)  # all at once: one warning about long texts
+    encode, order = _text_encoder(model, network, tokens)
     for rows in order.split(TEXT_BATCH):
         with torch.inference_mode():
-            embeddings[rows] = encode(tokens[rows].to(model.device)).cpu()
+            embeddings[rows] = encode(tokens[rows].to(model.device)).float().cpu()
     return embeddings
 
 
-def _text_encoder(model: TaskModel, tokens: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
-    """What embeds some rows of `tokens` [M, L], and the order [M] in which that is least work."""
-    dual, encoder = model.dual, model.dual.text_encoder
-    if shareable(encoder):
-        assert isinstance(encoder, TextEncoder)
+def _text_encoder(
+    model: TaskModel, network: Embeds, tokens: Tensor
+) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """What embeds some rows of `tokens` [M, L], and the order [M] of the rows that costs least."""
+    encoder: Any = getattr(network, "encoders", {"text": None})["text"]
+    if getattr(encoder, "shares_prefixes", False):
 
         def by_prefix(rows: Tensor) -> Tensor:
-            return dual.project_text(pool_by_prefix(encoder, rows), normalize=True)
+            pooled = pool_by_prefix(encoder, rows)
+            return network.project("text", pooled, normalize=True)  # type: ignore[attr-defined]
 
-        # Texts that begin alike together: what they share is computed once.
+        # Texts with equal prefixes follow each other, so that a batch shares as much as possible.
         return by_prefix, torch.from_numpy(np.lexsort(tokens.T.numpy()[::-1]))
-    # Texts of like length together: an encoder computes no further than the longest of a batch.
+    # Texts of similar length together: an encoder computes no further than the longest of a batch.
     lengths = (tokens != model.tokenizer.pad_id).sum(1)  # [M]
-    return partial(dual.encode_text, normalize=True), lengths.argsort(stable=True)
+    return partial(network.encode, "text", normalize=True), lengths.argsort(stable=True)
 
 
 def similarity(model: TaskModel, images: Any, texts: str | Sequence[str]) -> Tensor:
-    """The cosine of each image with each text, float32 [N, M]; see `Model.similarity`."""
-    text_embeddings = embed_texts(model, texts)  # first: a mistake there costs nothing
-    return embed_images(model, images) @ text_embeddings.T
+    """The cosine of each image with each text: float32 [N, M] on the CPU.
+
+    >>> model.similarity(["cat.jpg", "dog.jpg"], ["a cat", "a dog"])  # doctest: +SKIP
+    """
+    text_embeddings = embed_texts(model, texts)  # first: mistakes in texts are found before images are read
+    return embed(model, images) @ text_embeddings.T

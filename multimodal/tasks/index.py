@@ -1,9 +1,9 @@
-"""Search in a folder of pictures by text, picture or embedding.
+"""Search a folder by text, by an input such as an image, or by embedding.
 
-D = dimensions of the space, N = pictures in the index
+D = dimensions of the space, N = vectors in the index
 """
 
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +12,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from multimodal.preprocess import Sources, open_image, resolve
-from multimodal.results import Hit, Item, Rejected, Results
-from multimodal.retrieval import Space, Store, nearest
-from multimodal.tasks.ask import match
-from multimodal.tasks.batches import warn_rejected
+from multimodal.preprocess import Sources
+from multimodal.results import Hit, Rejected, Results
+from multimodal.retrieval import EmbeddingSpace, Store, nearest
+from multimodal.tasks.batches import items_at, sources_of, warn_rejected
 from multimodal.tasks.embed import embed_sources, embed_texts
-from multimodal.tasks.indexing import Changes, Indexing, shown
-from multimodal.tasks.protocol import TaskModel, require
+from multimodal.tasks.indexing import Changes, Indexing, relative_to_here
+from multimodal.tasks.pairs import match
+from multimodal.tasks.task_model import TaskModel, embedder, main_modality, require
 
 
 class Index:
-    """The pictures of one folder, searchable. A context manager; `len(index)` is the number of pictures.
+    """The files of one folder, searchable. A context manager; `len(index)` is the number of vectors.
 
-    `Model.index(folder, path)` makes or renews one, `Index.open(path, model)` opens one to search in it.
+    `Model.index(folder, path)` creates or updates one, `Index.open(path, model)` opens one to search it.
 
     >>> with model.index("photos", path="photos.db") as index:  # doctest: +SKIP
     ...     print(index.search("a dog on a beach", k=3))
 
-    `changes` says what the last update did, and `rejected` names the files that it could not read.
+    `changes` counts what the last update did, and `rejected` lists the files that it could not read.
     """
 
     def __init__(self, model: TaskModel, store: Store) -> None:
         self.model = model
+        self.modality = main_modality(model)
         self.changes = Changes()
         self.rejected: list[Rejected] = []
         self._store = store
@@ -42,10 +43,10 @@ class Index:
 
     @classmethod
     def open(cls, path: str | Path, model: TaskModel) -> "Index":
-        """The index at `path`, as it was left; no picture is read.
+        """The index at `path` as it is; no file of its folder is read.
 
         Raises FileNotFoundError; ValueError for a file that is not an index or is damaged, and for a `model`
-        whose embedding space is not the one of the index, naming both.
+        whose embedding space differs from that in which the index was built, with both.
         """
         require(model, "search")
         store = Store.open(path)
@@ -53,8 +54,8 @@ class Index:
         if (expected.fingerprint, expected.dim) != (got.fingerprint, got.dim):
             store.close()
             raise ValueError(
-                f"{path} was made with {expected}, got {got}: vectors of two models do not compare; "
-                "use that model, or another path for a new index"
+                f"{path}: expected {expected}, with which the index was built, got {got}: vectors of two models "
+                "cannot be compared; use that model, or another path for a new index"
             )
         return cls(model, store)
 
@@ -62,13 +63,13 @@ class Index:
     def build(
         cls, model: TaskModel, folder: str | Path, path: str | Path, batch_size: int | None = None
     ) -> "Index":
-        """Make or renew the index of `folder` at `path`; see `Model.index`."""
+        """Create or update the index of `folder` at `path`; see `index_folder`."""
         require(model, "search")
         folder = Path(folder)
         if not folder.exists():
-            raise FileNotFoundError(f"no folder at {folder}")
+            raise FileNotFoundError(f"folder: expected a folder, got {folder}, which does not exist")
         if not folder.is_dir():
-            raise ValueError(f"expected a folder to index, got {folder}, which is not one")
+            raise ValueError(f"folder: expected a folder, got {folder}, which is a file")
         folder = folder.resolve()
         path = Path(path)
         if not path.exists() or (path.is_file() and not path.stat().st_size):
@@ -78,7 +79,7 @@ class Index:
             if index.folder != folder:
                 if index.folder.is_dir() and not index.folder.samefile(folder):
                     raise ValueError(
-                        f"{path} is the index of {index.folder}, got {folder}: use another path for its index"
+                        f"{path}: expected the index of {folder}, got the index of {index.folder}: use another path"
                     )
                 index._store.move(folder)
             index.update(batch_size)
@@ -88,58 +89,58 @@ class Index:
         return index
 
     def update(self, batch_size: int | None = None) -> Changes:
-        """Read the folder again: embed what is new or changed, drop what has vanished.
+        """Read the folder again: embed new and changed files, drop deleted ones.
 
-        An interrupted run keeps what it has, and the next one goes on from there.
+        An interrupted update keeps its progress, and the next one continues from there.
         """
         if not self.folder.is_dir():
-            raise FileNotFoundError(f"no folder at {self.folder}")
-        indexing = Indexing(self.model, self._store)
+            raise FileNotFoundError(f"folder: expected a folder, got {self.folder}, which does not exist")
+        indexing = Indexing(self.model, self._store, self.modality)
         files = indexing.run(batch_size)
         self.changes, self.rejected = indexing.changes, indexing.rejected
-        warn_rejected(self.rejected, files)
+        warn_rejected(self.rejected, files, self.modality)
         return self.changes
 
     def search(self, query: Any, k: int = 5, rerank: int = 0) -> Results[Hit]:
-        """The `k` pictures nearest to `query`, best first: `Hit.path`, `Hit.score` (cosine), `Hit.image`.
+        """The `k` files nearest to `query`, best first: `Hit.path`, `Hit.score` (cosine), `Hit.image`.
 
-        query: a str is always a text; a Path, a PIL image and whatever else is one picture is a picture; a
-            float tensor or array [D] or [1, D] is an embedding, of any length but zero.
-        k: at most so many; fewer where the index holds fewer.
-        rerank: let a model that can match look again at so many of the nearest; `Hit.score` of those is then
-            the probability that the text is about the picture, and they come before the others.
+        query: a str is always a text; a float tensor or array [D] or [1, D] is an embedding of any length but
+            zero; a Path, bytes or a PIL image is an input of the indexed modality.
+        k: the number of hits, fewer if the index holds fewer.
+        rerank: the number of nearest hits that a model with a matching head scores again; their `Hit.score` is then
+            the probability that the text describes the image, and they come before the other hits.
 
-        The search is exact: every vector is compared, and all of them stay in memory after the first time.
-        Equal scores come in the order of their paths. `Hit.path` is relative where it lies under the
-        working directory. Raises ValueError for k < 1 or a query that is none of these, ImageError for a
-        picture that cannot be read.
+        The search is exact: every vector is compared, and all of them stay in memory after the first search.
+        Equal scores are in the order of their paths. `Hit.path` is relative to the working directory if it lies
+        inside. Raises ValueError for k < 1 or any other query, InputError for an input that cannot be read.
         """
         if isinstance(rerank, bool) or not isinstance(rerank, int) or rerank < 0:
             raise ValueError(f"rerank: expected a whole number of at least 0, got {rerank!r}")
         if rerank:
             require(self.model, "match")
             if not isinstance(query, str):
-                raise ValueError(
-                    f"rerank: expected a text to match pictures with, got {type(query).__name__}"
-                )
+                raise ValueError(f"rerank: expected a text to match with, got {type(query).__name__}")
         vector = self._embed(query)  # [D]
         paths, matrix = self._matrix()
         scores, rows = nearest(matrix, vector[None], max(k, rerank) if k > 0 else k)  # [1, K]
-        hits: list[Hit] = []
-        for score, row in zip(scores[0].tolist(), rows[0].tolist(), strict=True):
-            path = self.folder / paths[row]
-            hits.append(Hit(shown(path), score, Item(shown(path), partial(open_image, path))))
+        sources = self._sources(self.folder / paths[row] for row in rows[0].tolist())
+        items = items_at(self.model, self.modality, sources, range(len(sources.items)))
+        hits = [Hit(item.name, score, item) for score, item in zip(scores[0].tolist(), items, strict=True)]
         if rerank:
             hits = self._rerank(query, hits[:rerank]) + hits[rerank:]
         return Results(hits[:k])
 
     def _rerank(self, query: str, hits: list[Hit]) -> list[Hit]:
-        """The same pictures by how well they match, best first; those that cannot be read any more are left out."""
-        pictures = Sources([Path(hit.path) for hit in hits], [hit.path for hit in hits], False, False)
-        matches = match(self.model, pictures, query)
+        """The same files by how well they match, best first, without files that cannot be read any more."""
+        matches = match(self.model, self._sources(Path(hit.path) for hit in hits), query)
         assert isinstance(matches, Results)
         found = [Hit(each.item.name, each.score, each.item) for each in matches]
         return sorted(found, key=lambda hit: -hit.score)
+
+    @staticmethod
+    def _sources(paths: Iterable[Path]) -> Sources:
+        items = list(paths)
+        return Sources(items, [relative_to_here(path) for path in items], False, False)
 
     def _embed(self, query: Any) -> Tensor:
         """[D], of unit length"""
@@ -155,12 +156,12 @@ class Index:
                     f"query: expected a finite embedding [{dim}] that is not zero, got {list(query.shape)}"
                 )
             return F.normalize(vector, dim=0)
-        sources = resolve(query)
+        sources = sources_of(self.model, self.modality, query)
         if not sources.single:
             raise ValueError(
-                f"query: expected one text, picture or embedding, got {len(sources.items)} pictures"
+                f"query: expected one text, {self.modality} or embedding, got {len(sources.items)} {self.modality}s"
             )
-        return embed_sources(self.model, sources).embeddings[0]
+        return embed_sources(self.model, self.modality, sources).embeddings[0]
 
     def _matrix(self) -> tuple[list[str], Tensor]:
         """Paths in order and vectors [N, D], read again when the file has changed."""
@@ -175,11 +176,11 @@ class Index:
 
     @property
     def folder(self) -> Path:
-        """Where the pictures lie, absolute."""
+        """The indexed folder, absolute."""
         return self._store.folder
 
     def close(self) -> None:
-        """Let go of the file; closing twice does no harm."""
+        """Close the file; closing twice is harmless."""
         self._store.close()
         self._vectors = None
 
@@ -187,7 +188,7 @@ class Index:
         return len(self._store)
 
     def __bool__(self) -> bool:
-        return True  # an index of no pictures is an index
+        return True  # also if it is empty
 
     def __enter__(self) -> "Index":
         return self
@@ -199,5 +200,26 @@ class Index:
         return f"Index({str(self.path)!r}, folder={str(self.folder)!r}, model={self._store.space.model!r})"
 
 
-def _space(model: TaskModel) -> Space:
-    return Space(model.fingerprint, model.embed_dim, model.name)
+def _space(model: TaskModel) -> EmbeddingSpace:
+    return EmbeddingSpace(model.fingerprint, embedder(model).embed_dim, model.name)
+
+
+def index_folder(
+    model: TaskModel, folder: str | Path, path: str | Path, *, batch_size: int | None = None
+) -> Index:
+    """Make the images of a folder searchable: one SQLite file at `path`.
+
+    folder: read with all its subfolders; files of what the model reads beside text.
+    path: created if missing. Otherwise it is updated: only new and changed files are embedded, and deleted ones are
+        dropped. Its paths are relative to the folder: if the folder has moved, calling this again with its new
+        place keeps all vectors.
+
+    Returns an open `Index`: `index.search(query, k)`, `index.changes`, `index.rejected`. If the process is killed, the
+    file holds the state before or after the current batch. Raises FileNotFoundError for a missing folder; ValueError
+    if `path` is another kind of file, the index of another folder that still exists, or was built by a model with
+    another embedding space.
+
+    >>> index = model.index("photos/", path="photos.db")  # doctest: +SKIP
+    >>> index.search("a dog on a beach", k=5)  # doctest: +SKIP
+    """
+    return Index.build(model, folder, path, batch_size)

@@ -1,6 +1,5 @@
-"""Bringing an index up to date with its folder: what is new or changed is embedded, what vanished is dropped."""
+"""Updating an index from its folder: new and changed files are embedded, deleted ones are dropped."""
 
-import hashlib
 import os
 import stat
 import time
@@ -10,51 +9,52 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from multimodal.files import sha256_of
 from multimodal.preprocess import MAX_BYTES, Sources, resolve
 from multimodal.results import Rejected
 from multimodal.retrieval import Entry, Store
-from multimodal.tasks.batches import BAR_FROM
+from multimodal.tasks.batches import MIN_FOR_PROGRESS_BAR
 from multimodal.tasks.embed import embed_sources
-from multimodal.tasks.protocol import TaskModel
+from multimodal.tasks.task_model import TaskModel
 
-COMMIT = 256  # files between two commits: what an interrupted run loses at most
-FRESH = 2_000_000_000  # nanoseconds: some file systems tell times no finer than two seconds
+FILES_PER_COMMIT = 256  # what an interrupted run loses at most
+CLOCK_TICK_NS = 2_000_000_000  # some file systems store times to two seconds only
 
 
 class Changes(NamedTuple):
-    """What an update did, in pictures."""
+    """What an update did, in files."""
 
     embedded: int = 0  # new or with new contents
-    known: int = 0  # contents that were in the index already
-    dropped: int = 0  # vanished, or no longer readable
+    known: int = 0  # contents that the index had already
+    dropped: int = 0  # deleted, or no longer readable
 
 
 class Indexing:
-    """One reading of the folder of `store`: `changes` and `rejected` say what came of it."""
+    """One pass over the folder of `store`; its outcome is in `changes` and `rejected`."""
 
-    def __init__(self, model: TaskModel, store: Store) -> None:
-        self.model, self.store, self.folder = model, store, store.folder
+    def __init__(self, model: TaskModel, store: Store, modality: str) -> None:
+        self.model, self.store, self.folder, self.modality = model, store, store.folder, modality
         self.known = store.entries()
         self.by_contents = {entry.sha256: name for name, entry in self.known.items()}
         self.changes = Changes()
         self.rejected: list[Rejected] = []
 
     def run(self, batch_size: int | None = None) -> int:
-        """Read every file of the folder that may be a picture; returns how many there are.
+        """Read every file of the folder with a suffix of the modality; returns their number.
 
-        A file of the same size and time is taken as unchanged; of any other the contents decide. The index is
-        written every 256 files.
+        A file of the same size and time counts as unchanged; otherwise its contents decide. The index is written
+        every 256 files.
         """
         from tqdm import tqdm
 
-        paths = [Path(item) for item in resolve(self.folder).items]
-        hidden = True if len(paths) < BAR_FROM else None  # None: shown where there is a terminal
+        paths = [Path(item) for item in resolve(self.folder, self.model.inputs[self.modality]).items]
+        hidden = True if len(paths) < MIN_FOR_PROGRESS_BAR else None  # None: shown on a terminal
         with (
-            tqdm(total=len(paths), desc="indexing", unit=" images", leave=False, disable=hidden) as progress,
+            tqdm(total=len(paths), desc="indexing", unit=" files", leave=False, disable=hidden) as progress,
             ThreadPoolExecutor(4) as pool,
         ):
-            for start in range(0, len(paths), COMMIT):
-                chunk = paths[start : start + COMMIT]
+            for start in range(0, len(paths), FILES_PER_COMMIT):
+                chunk = paths[start : start + FILES_PER_COMMIT]
                 self.update(chunk, pool, batch_size)
                 progress.update(len(chunk))
         there = {self.name(path) for path in paths}
@@ -84,8 +84,10 @@ class Indexing:
                 self.count(known=1)
             else:
                 fresh.append((path, entry))
-        sources = Sources([path for path, _ in fresh], [shown(path) for path, _ in fresh], False, False)
-        embedded = embed_sources(self.model, sources, batch_size, bar=False)
+        sources = Sources(
+            [path for path, _ in fresh], [relative_to_here(path) for path, _ in fresh], False, False
+        )
+        embedded = embed_sources(self.model, self.modality, sources, batch_size, bar=False)
         put = [
             (fresh[place][1], vector)
             for place, vector in zip(embedded.places, embedded.embeddings, strict=True)
@@ -112,31 +114,32 @@ class Indexing:
 
 
 def _read(folder: Path, known: dict[str, Entry], path: Path) -> Entry | Rejected:
-    """The file as it is now; its contents are looked at only when size or time differ from the known ones.
+    """The file as it is now; its contents are hashed only if size or time differ from the known ones.
 
-    The time is taken before the contents, and they before the picture is decoded: a file that changes while
-    it is read is found changed by the next update.
+    The time is read before the contents, and the contents before the file is decoded: a file that changes while it
+    is read is found changed by the next update.
     """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            return Rejected(shown(path), "not a regular file")
+            return Rejected(relative_to_here(path), "not a regular file")
         if status.st_size > MAX_BYTES:
-            return Rejected(shown(path), f"{status.st_size} bytes, more than {MAX_BYTES}")
+            return Rejected(
+                relative_to_here(path), f"expected at most {MAX_BYTES} bytes, got {status.st_size}"
+            )
         name = path.relative_to(folder).as_posix()
         old = known.get(name)
         if old is not None and (old.size, old.mtime_ns) == (status.st_size, status.st_mtime_ns):
             return old
-        # A file this young may change again within one tick of its clock: do not trust its time next time.
-        young = time.time_ns() - status.st_mtime_ns < FRESH
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        # A file this young may change again within one tick of the clock: do not trust its time next time.
+        young = time.time_ns() - status.st_mtime_ns < CLOCK_TICK_NS
+        sha256 = sha256_of(path)
     except OSError as error:
-        return Rejected(shown(path), error.strerror or str(error))
+        return Rejected(relative_to_here(path), error.strerror or str(error))
     return Entry(name, status.st_size, -1 if young else status.st_mtime_ns, sha256)
 
 
-def shown(path: Path) -> str:
-    """The path as people want to read it: from the working directory, where it lies under that."""
+def relative_to_here(path: Path) -> str:
+    """The path relative to the working directory if it lies inside, else as it is."""
     here = os.getcwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

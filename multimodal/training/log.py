@@ -1,4 +1,4 @@
-"""What a run tells: a JSON object per logged step, and a picture of the curves."""
+"""The log of a run: a JSON object per logged step, and the curves as an image."""
 
 import io
 import json
@@ -8,11 +8,11 @@ from typing import Any
 from multimodal.files import atomic_write, write_text
 
 COLUMNS = 4  # panels beside each other
-TERMS = ("loss", "contrastive", "captioning", "classification")
+NOT_TERMS = {"step", "lr", "scale", "grad_norm", "samples_per_second", "seconds", "validation"}
 
 
 class MetricsLog:
-    """`metrics.jsonl`: rows with `step`, appended as they come; a resumed run drops those it repeats."""
+    """`metrics.jsonl`: rows with `step`, appended one by one; a resumed run drops the rows that it will repeat."""
 
     def __init__(self, path: Path, from_step: int = 0) -> None:
         self.path = path
@@ -37,13 +37,13 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
     """A PNG over the steps: the loss and its terms, the learning rate, and a panel for each validation measure
-    that was taken twice, with a line for each data set (figures are named `dataset/measure`)."""
+    with a line for each data set (figures are named `dataset/measure`), once there are two evaluations."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     panels: dict[str, dict[str, list[tuple[int, float]]]] = {"loss": {}, "learning rate": {}}
     for row in rows:
-        for name in (key for key in TERMS if key in row):
+        for name in (key for key in row if key not in NOT_TERMS):
             panels["loss"].setdefault(name, []).append((row["step"], row[name]))
         if "lr" in row:
             panels["learning rate"].setdefault("", []).append((row["step"], row["lr"]))
@@ -68,7 +68,7 @@ def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
             axis.legend(fontsize=8)
     for axis in axes[len(panels) :]:
         axis.remove()
-    picture = io.BytesIO()  # drawing takes a second: the file is open for less
-    figure.savefig(picture, format="png", dpi=100)
+    image = io.BytesIO()  # drawing takes a second; the file is open for less
+    figure.savefig(image, format="png", dpi=100)
     with atomic_write(path) as file:
-        file.write(picture.getvalue())
+        file.write(image.getvalue())

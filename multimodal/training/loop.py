@@ -1,7 +1,7 @@
 """The training loop.
 
 A step is a pure function of the run file, its number and the weights: batch, augmentation and dropout of
-step n are the same whether the run was stopped before or not.
+step n are the same whether or not the run was stopped before.
 """
 
 import math
@@ -17,20 +17,19 @@ from torch import Tensor
 from multimodal.config import to_dict
 from multimodal.datasets import Batch, Mixture
 from multimodal.distributed import barrier, mean_over_ranks, process_group, rank, world_size
+from multimodal.evaluation import Report
 from multimodal.files import clear_leftovers
 from multimodal.model import Model
 from multimodal.models import MAX_LOGIT_SCALE
-from multimodal.preprocess import ImageTransform
 from multimodal.training.config import RunConfig, Stage
 from multimodal.training.log import MetricsLog, draw_curves
 from multimodal.training.memory import keep_freed_memory
-from multimodal.training.objectives import Objective
+from multimodal.training.objectives import Objective, TermData
 from multimodal.training.optimizer import hidden_matrices, learning_rate, make_optimizer
 from multimodal.training.parallel import parallel
 from multimodal.training.precision import MasterWeights, choose_dtype
 from multimodal.training.start import (
-    freeze,
-    make_label_head,
+    make_inputs,
     make_network,
     make_tokenizer,
     run_fingerprint,
@@ -39,12 +38,12 @@ from multimodal.training.start import (
 from multimodal.training.state import Progress, load_progress, load_state, save_state
 from multimodal.zoo import choose_device, load_folder, save_folder, update_card
 
-Evaluate = Callable[[Model], dict[str, float]]
+Evaluate = Callable[[Model], Report]
 STATE = "state.safetensors"
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on: the loss or its gradient is not finite."""
+    """Training cannot continue: the loss or its gradient is not finite."""
 
 
 def train(
@@ -58,11 +57,13 @@ def train(
 ) -> Path:
     """Train what `config` describes and return `out`, which is then a model folder.
 
-    root: where the paths of the data begin; resume: go on in `out`, or start where there is nothing yet;
-    evaluate: called with the model each `evaluate_every` steps and at the end -> figures by name.
+    root: the folder that the paths of the data are relative to.
+    resume: continue the run in `out`, or start it if there is none.
+    evaluate: called with the model every `evaluate_every` steps and at the end; a `Validation`, for example.
+
     `out` also holds metrics.jsonl, curves.png and the state of the run. Under torchrun every rank calls this.
-    Raises TrainingError, naming step and samples, before a step that is not finite; ValueError where `out`
-    holds another run.
+    Raises TrainingError, with step and samples, before a step that is not finite, and ValueError if `out` holds
+    another run.
     """
     out = Path(out)
     if (out / STATE).exists() and not resume:
@@ -90,17 +91,17 @@ class Run:
         start = None
         if config.start_from is not None:
             start = load_folder(config.start_from, torch.device("cpu"), torch.float32)
-        size = config.model.image.image_size
+        self.inputs = make_inputs(config, start, out)
         self.plan = config.plan()
         self.total = self.plan[-1].end  # steps
         first = self.plan[0]
         self.mixture = Mixture(
             config.data,
             root,
-            image_size=first.side,
-            cache_size=config.cache_size or size * 9 // 8,
+            self.inputs,
+            image_size=first.image_size or 1,
+            cache_size=config.cache_size or (config.image_size or 1) * 9 // 8,
             batch_size=first.batch_size,
-            resize=config.resize,
             seed=config.seed,
             rank=rank(),
             world_size=world_size(),
@@ -108,51 +109,45 @@ class Run:
         )
         if rank() == 0:
             print(self.mixture.summary())
-        if start is not None:
-            self.tokenizer = start.tokenizer
-        else:
-            self.tokenizer = make_tokenizer(config.tokenizer, self.mixture, out, resume)
+        self.tokenizer = make_tokenizer(config, start, self.mixture, out, resume)
         self.mixture.use_tokenizer(self.tokenizer)
-        self.network_config = with_tokenizer(config.model, self.tokenizer)
-        self.transform = ImageTransform(size, resize=config.resize)
-        self.network = make_network(self.network_config, config.seed, start)
-        self.label_head = make_label_head(config, len(self.mixture.label_names))
-        for stage in self.plan:  # a mistake in the last is told now, and not after hours
+        self.network = make_network(with_tokenizer(config.model, self.tokenizer), config.seed, start)
+        data = TermData(int(self.tokenizer.eos_id or 0), self.mixture.label_names)
+        self.objective = Objective(self.network, config.objective, data)
+        for stage in self.plan:  # a mistake in the last stage is found now, and not after hours
             self.prepare(stage)
         self.dtype = choose_dtype(config.precision, device)
         self.progress = load_progress(out / STATE, self.fingerprint) if resume else Progress()
         left = [stage for stage in self.plan if self.progress.step < stage.end]
         self.begin(left[0] if left else self.plan[-1])
         if resume:
-            # Between two stages, what was saved are the moments of the one before.
+            # Between two stages, the saved moments belong to the one before.
             fresh = self.progress.step == self.stage.start
             load_state(out / STATE, self.masters, None if fresh else self.optimizer)
         self.started = time.perf_counter() - self.progress.seconds
         self.log = MetricsLog(out / "metrics.jsonl", self.progress.step) if rank() == 0 else None
-        self.figures: dict[str, float] = {}
-        self.measured_at = -1  # the step of `figures`
-        self.window: list[dict[str, Tensor]] = []  # terms of the steps since the last log
+        self.report = Report()
+        self.measured_at = -1  # the step of `report`
+        self.window: list[dict[str, Tensor]] = []  # the terms of the steps since the last log
         self.window_start = time.perf_counter()
 
-    def prepare(self, stage: Stage) -> tuple[Mixture, Objective]:
-        """The batches of a stage, and the network with its loss. ValueError where they cannot be had."""
-        config = self.config
-        mixture = self.mixture.mixed(stage.weights, stage.batch_size, stage.side, config.seed + stage.start)
-        freeze(self.network, stage.freeze)
-        return mixture, Objective(
-            self.network, stage.objective, self.network_config.text.eos_id, self.label_head
+    def prepare(self, stage: Stage) -> Mixture:
+        """The batches of a stage; its terms are weighed, and what it does not train is frozen. Raises ValueError."""
+        self.objective.use(stage.objective, stage.freeze)
+        return self.mixture.mixed(
+            stage.weights, stage.batch_size, stage.image_size or 1, self.config.seed + stage.start
         )
 
     def begin(self, stage: Stage) -> None:
-        """What is trained, and how, in the steps of `stage`."""
+        """Set up what is trained, and how, in the steps of `stage`."""
         self.stage = stage
-        self.mixture_now, objective = self.prepare(stage)
-        objective.to(self.device)
-        self.masters = MasterWeights(objective, self.dtype)
+        self.mixture_now = self.prepare(stage)
+        self.objective.to(self.device)
+        self.masters = MasterWeights(self.objective, self.dtype)
         self.scales = [p for name, p in self.masters.masters.items() if name.endswith("logit_scale")]
-        matrices = {f"network.{name}" for name in hidden_matrices(self.network)}  # without the label head
+        matrices = {f"network.{name}" for name in hidden_matrices(self.network)}  # not those of the terms
         self.optimizer = make_optimizer(self.masters.masters, matrices, stage.optimizer)
-        self.objective = parallel(objective, self.device).train()
+        self.parallel = parallel(self.objective, self.device).train()
 
     def go(self) -> None:
         """All steps that are left; then the model folder."""
@@ -187,15 +182,14 @@ class Run:
         barrier()
 
     def samples(self, steps: int) -> int:
-        """How many rows the first `steps` steps have."""
+        """The number of rows in the first `steps` steps."""
         return sum(stage.batch_size * min(max(steps - stage.start, 0), stage.steps) for stage in self.plan)
 
     def step(self, step: int, batch: Batch) -> dict[str, Tensor]:
         """Forward, backward and, if all is finite, the optimizer's step. Returns the terms of the loss."""
         stage = self.stage
         torch.manual_seed(self.config.seed + step * world_size() + rank())  # of dropout
-        images, batch = self.on_device(batch)
-        terms: dict[str, Tensor] = self.objective(images, batch)
+        terms: dict[str, Tensor] = self.parallel(self.on_device(batch))
         terms["loss"].backward()
         self.masters.pull_gradients()
         trained = [p for p in self.masters.masters.values() if p.grad is not None]
@@ -214,21 +208,19 @@ class Run:
         self.window.append({**terms, "grad_norm": norm.detach()})
         return terms
 
-    def on_device(self, batch: Batch) -> tuple[Tensor, Batch]:
-        """The batch on the device, and its images as the network wants them [B, 3, S, S]."""
-        images, tokens, groups, captioning, labels = (
-            tensor.to(self.device)
-            for tensor in (batch.images, batch.tokens, batch.groups, batch.captioning, batch.labels)
+    def on_device(self, batch: Batch) -> Batch:
+        """The batch on the device, as the network reads it: pixels normalised, floats in the dtype of the run."""
+        inputs = {modality: tensor.to(self.device) for modality, tensor in batch.inputs.items()}
+        if "image" in inputs:
+            inputs["image"] = self.inputs["image"].normalize(inputs["image"])  # type: ignore[attr-defined]
+        inputs = {key: x.to(self.dtype) if x.is_floating_point() else x for key, x in inputs.items()}
+        groups, captioning, labels = (
+            tensor.to(self.device) for tensor in (batch.groups, batch.captioning, batch.labels)
         )
-        mean, std = (
-            torch.tensor(values, device=self.device)[:, None, None]  # [3, 1, 1]
-            for values in (self.transform.mean, self.transform.std)
-        )
-        pixels = (images.float() / 255 - mean) / std
-        return pixels.to(self.dtype), Batch(images, tokens, groups, captioning, labels, batch.names)
+        return Batch(inputs, groups, captioning, labels, batch.names)
 
     def after(self, done: int) -> None:
-        """Log, evaluate and save, each when its time has come after `done` steps."""
+        """Log, evaluate and save, each if it is due after `done` steps."""
         config = self.config
         if done % config.log_every == 0 or done == self.stage.end:
             self.log_window(done)
@@ -249,36 +241,35 @@ class Run:
         now = time.perf_counter()
         speed = len(self.window) * self.stage.batch_size / (now - self.window_start)
         rate = learning_rate(done - 1 - self.stage.start, self.stage.steps, self.stage.optimizer)
-        scale = float(self.network.scale.detach())
+        logit_scale = getattr(self.network, "logit_scale", None)
+        scale = {} if logit_scale is None else {"scale": float(logit_scale.detach().float().exp())}
         self.window, self.window_start = [], now
         if self.log is not None:
             self.log.add(
-                step=done, **means, scale=scale, lr=rate, samples_per_second=round(speed, 1),
+                step=done, **means, **scale, lr=rate, samples_per_second=round(speed, 1),
                 seconds=round(self.progress.seconds, 1),
             )  # fmt: skip
 
     def measure(self, done: int) -> None:
-        """Write the model folder, and measure what is in it: the weights as a reader will load them."""
+        """Write the model folder, and evaluate what is in it: the weights as a user will load them."""
         assert self.log is not None
         paused = time.perf_counter()
-        save_folder(
-            self.out, self.config.name, self.network, self.network_config, self.transform, self.tokenizer,
-            self.card(done),
-        )  # fmt: skip
+        inputs = {**self.inputs, "text": self.tokenizer}
+        save_folder(self.out, self.config.name, self.network, inputs, self.card(done))
         if self.evaluate is not None:
             model = load_folder(self.out, self.device, torch.float32)
-            self.figures, self.measured_at = self.evaluate(model), done
-            self.log.add(step=done, validation=self.figures)
+            self.report, self.measured_at = self.evaluate(model), done
+            self.log.add(step=done, validation=self.report.flat())
             draw_curves(self.log.rows, self.out / "curves.png")
             update_card(self.out, self.card(done))
         self.window_start += time.perf_counter() - paused
 
     def card(self, done: int) -> dict[str, Any]:
-        """What the model folder says of this model."""
+        """What the model card says of this model."""
         config = self.config
         return {
             **config.card,
-            "figures": {name: round(value, 4) for name, value in self.figures.items()},
+            "figures": self.report.figures(),
             "training": {
                 "steps": done,
                 "samples": self.samples(done),
@@ -287,7 +278,7 @@ class Run:
                 "precision": str(self.dtype).removeprefix("torch."),
                 "parameters": sum(p.numel() for p in self.network.parameters()),
             },
-            "run": to_dict(replace(config, model=self.network_config, card={})),
+            "run": to_dict(replace(config, model=self.network.config, card={})),
         }
 
 

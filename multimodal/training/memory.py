@@ -1,4 +1,4 @@
-"""Memory that stays with the process between steps."""
+"""Memory that the process keeps between steps."""
 
 import ctypes
 import sys
@@ -7,10 +7,10 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h of glibc
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc's malloc to keep what is freed instead of returning it to the system.
+    """Tell glibc's malloc to keep freed memory instead of returning it to the system.
 
-    A training step frees and takes the same large activations again; by default each time costs a page fault
-    for every 4 KiB. Elsewhere than on Linux with glibc nothing is done.
+    A training step frees and allocates the same large activations again and again; by default each time costs a page
+    fault per 4 KiB. Does nothing on systems other than Linux with glibc.
     """
     if not sys.platform.startswith("linux"):
         return

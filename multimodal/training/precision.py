@@ -1,4 +1,4 @@
-"""The numbers a step computes with, and the float32 weights behind them."""
+"""The dtype that a step computes in, and the float32 master weights."""
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,8 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
 class MasterWeights:
     """Float32 copies of the trained parameters, which the optimizer moves (Micikevicius et al. 2018, 3.1).
 
-    The network itself computes in a narrower type, all of it, residual stream included: no cast per layer and
-    half the memory traffic of autocast. For a float32 network the copies are the parameters themselves.
+    The whole network computes in the narrower type, residual stream included: no cast per layer, and half the
+    memory traffic of autocast. For a float32 network the copies are the parameters themselves.
     """
 
     def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
@@ -32,25 +32,25 @@ class MasterWeights:
         self.pairs = [(p, self.masters[name]) for name, p in trained.items() if p is not self.masters[name]]
 
     def pull_gradients(self) -> None:
-        """Gradients of the parameters become those of the copies."""
+        """Move the gradients of the parameters to the copies."""
         for parameter, master in self.pairs:
             master.grad = None if parameter.grad is None else parameter.grad.float()
             parameter.grad = None
 
     @torch.no_grad()
     def push_weights(self) -> None:
-        """The copies' values go back into the network, rounded."""
+        """Write the copies back into the network, rounded."""
         for parameter, master in self.pairs:
             parameter.copy_(master)
 
     @torch.no_grad()
     def release(self) -> None:
-        """Give the module its float32 weights back."""
+        """Turn the module back to float32, with the values of the copies."""
         self.module.float()
         self.push_weights()
 
     def state(self) -> dict[str, Tensor]:
-        """All parameters, those that are not trained as the network has them."""
+        """All parameters: the copies, and the network's own for those that are not trained."""
         return {name: p.detach() for name, p in (dict(self.module.named_parameters()) | self.masters).items()}
 
     @torch.no_grad()

@@ -1,80 +1,109 @@
-"""What a run begins with: its fingerprint, its tokenizer and its network."""
+"""What a run starts with: its fingerprint, its preprocessors and its network."""
 
 import hashlib
 import json
-from dataclasses import asdict, replace
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
+from multimodal.config import fill, to_dict
 from multimodal.datasets import Mixture
 from multimodal.distributed import barrier, rank
 from multimodal.model import Model
-from multimodal.models import Captioner, CaptionerConfig, Trainable, TrainableConfig, build
-from multimodal.preprocess import BPETokenizer, ClipTokenizer, Tokenizer, save_tokenizer
-from multimodal.training.config import RunConfig, TokenizerConfig
+from multimodal.models import build_model, encoder_configs
+from multimodal.preprocess import ImageTransform, Tokenizer
+from multimodal.preprocess.preprocessor import PREPROCESSORS, Preprocessor, save_preprocessor
+from multimodal.training.config import RunConfig
 from multimodal.zoo import put_weights
 
 # What may change between the start of a run and its continuation.
-FREE = ("name", "validation", "log_every", "evaluate_every", "checkpoint_every", "workers", "card")
+MAY_CHANGE = ("name", "validation", "log_every", "evaluate_every", "checkpoint_every", "workers", "card")
 
 
 def run_fingerprint(config: RunConfig) -> str:
     """Equal for two run files whose steps are the same."""
-    decisive = {key: value for key, value in asdict(config).items() if key not in FREE}
+    decisive = {key: value for key, value in to_dict(config).items() if key not in MAY_CHANGE}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def make_tokenizer(config: TokenizerConfig, mixture: Mixture, out: Path, resume: bool) -> Tokenizer:
-    """CLIP's, or one trained on the captions of the mixture: rank 0 trains it, all ranks read it in `out`."""
-    if config.kind == "clip":
-        return ClipTokenizer(config.context_length)
-    if rank() == 0 and not resume:
-        save_tokenizer(BPETokenizer.train(mixture.texts, config.vocab_size, config.context_length), out)
-    barrier()
-    definition = (out / BPETokenizer.FILE).read_text(encoding="utf-8")
-    return BPETokenizer(definition, config.context_length)
+def make_inputs(config: RunConfig, start: Model | None, out: Path) -> dict[str, Preprocessor]:
+    """The preprocessors of everything but text: from the run file, else from the start model, else by default."""
+    inputs: dict[str, Preprocessor] = {}
+    for modality in encoder_configs(config.model):
+        if modality == "text":
+            continue
+        if modality in config.inputs:
+            inputs[modality] = PREPROCESSORS.build(config.inputs[modality], out)
+        elif start is not None and modality in start.inputs:
+            inputs[modality] = start.inputs[modality]
+        elif modality == "image" and config.image_size is not None:
+            inputs[modality] = ImageTransform(config.image_size)
+        else:
+            raise ValueError(f"inputs.{modality}: expected a table, which the model needs, got none")
+    return inputs
 
 
-def with_tokenizer(config: TrainableConfig, tokenizer: Tokenizer) -> TrainableConfig:
-    """`config` with the vocabulary, length and end token of the tokenizer."""
+def make_tokenizer(
+    config: RunConfig, start: Model | None, mixture: Mixture, out: Path, resume: bool
+) -> Tokenizer:
+    """The tokenizer of the start model, or that of the run file; one that is trained learns from the captions of the
+    mixture on rank 0, and all ranks read it from `out`. Raises ValueError for a tokenizer without an end token."""
+    tokenizer: Any
+    if start is not None and "text" in start.inputs:
+        tokenizer = start.inputs["text"]
+    else:
+        settings = config.inputs.get("text") or PREPROCESSORS.from_dict({"kind": "bpe"})
+        if hasattr(settings, "train"):
+            if rank() == 0 and not resume:
+                save_preprocessor(settings.train(mixture.texts), out)
+            barrier()
+        tokenizer = PREPROCESSORS.build(settings, out)
     if tokenizer.eos_id is None:
-        raise ValueError("tokenizer: expected one with an eos_id, by which a text is known to end, got none")
-    vocab_size, length = tokenizer.vocab_size, tokenizer.context_length
-    text = replace(config.text, vocab_size=vocab_size, context_length=length, eos_id=tokenizer.eos_id)
-    if not isinstance(config, CaptionerConfig):
-        return replace(config, text=text)
-    decoder = replace(config.decoder, vocab_size=vocab_size, context_length=length)
-    return replace(config, text=text, decoder=decoder)
+        raise ValueError("tokenizer: expected one with an eos_id, which marks the end of a text, got none")
+    return tokenizer  # type: ignore[no-any-return]
 
 
-def make_network(config: TrainableConfig, seed: int, start: Model | None) -> Trainable:
-    """The network with the weights of `start` where it has such parts, and random ones elsewhere."""
+def with_tokenizer(model: Any, tokenizer: Tokenizer) -> Any:
+    """The model config with the vocabulary, length and end token of the tokenizer in its encoders and decoders."""
+    return fill(
+        model,
+        vocab_size=tokenizer.vocab_size,
+        context_length=tokenizer.context_length,
+        eos_id=tokenizer.eos_id,
+    )
+
+
+def make_network(config: Any, seed: int, start: Model | None) -> nn.Module:
+    """The network of a model config, with the weights of `start` in the parts that both have.
+
+    A part is a module such as `encoders.image` or `decoder`, or the network's own parameters such as `logit_scale`.
+    Raises ValueError for a part whose weights differ in name or shape, and if the two have no part in common.
+    """
     torch.manual_seed(seed)
-    network = build(config)
-    assert isinstance(network, Trainable)
-    if start is not None:
-        dual = network.dual if isinstance(network, Captioner) else network
-        put_weights(dual, dict(start.dual.named_parameters()))
-        if isinstance(network, Captioner) and isinstance(start.network, Captioner):
-            put_weights(network.decoder, dict(start.network.decoder.named_parameters()))
+    network = build_model(config)
+    if start is None:
+        return network
+    mine, theirs = parts(network), parts(start.network)
+    common = [name for name in mine if name in theirs]
+    if not common:
+        raise ValueError(f"start_from: expected a model with some of {list(mine)}, got {list(theirs)}")
+    for name in common:
+        put_weights(mine[name], dict(theirs[name].named_parameters()))
     return network
 
 
-def make_label_head(config: RunConfig, labels: int) -> nn.Linear | None:
-    """The classifier of the labels that the data have, if any stage needs it; thrown away after training."""
-    if not labels or not any(stage.objective.classification for stage in config.plan()):
-        return None
-    return nn.Linear(config.model.embed_dim, labels, bias=False)
-
-
-def freeze(network: nn.Module, names: tuple[str, ...]) -> None:
-    """Train all but the modules called `names` ("dual", "dual.image_encoder", ...)."""
-    network.requires_grad_(True)
-    modules = dict(network.named_modules())
-    for name in names:
-        if name not in modules or not name:
-            known = [key for key, _ in network.named_children()]
-            raise ValueError(f"freeze: expected the name of a module, such as {known}, got {name!r}")
-        modules[name].requires_grad_(False)
+def parts(network: nn.Module) -> Mapping[str, nn.Module]:
+    """The modules of a network by name, encoders and projections one by one; its own parameters as one."""
+    found: dict[str, nn.Module] = {}
+    for name, child in network.named_children():
+        if isinstance(child, nn.ModuleDict):
+            found |= {f"{name}.{key}": each for key, each in child.items()}
+        else:
+            found[name] = child
+    own = nn.ParameterDict(dict(network.named_parameters(recurse=False)))
+    return {name: part for name, part in found.items() if any(True for _ in part.parameters())} | (
+        {"scalars": own} if own else {}
+    )

@@ -1,4 +1,4 @@
-"""All that a stopped run needs to go on as if it had not stopped: one safetensors file."""
+"""Everything that a stopped run needs to continue as if it had not stopped: one safetensors file."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from multimodal.training.precision import MasterWeights
 
 
 class Progress(NamedTuple):
-    """How far a run has come."""
+    """How far a run is."""
 
     step: int = 0  # steps done
     seconds: float = 0.0  # of training so far, evaluation and start included
@@ -21,7 +21,7 @@ class Progress(NamedTuple):
 def save_state(
     path: Path, progress: Progress, fingerprint: str, masters: MasterWeights, optimizer: torch.optim.Optimizer
 ) -> None:
-    """Weights in float32, moments of the optimizer and the progress. `fingerprint` tells runs apart."""
+    """Write the weights in float32, the moments of the optimizer and the progress. `fingerprint` identifies the run."""
     from safetensors.torch import save
 
     tensors = {f"master.{name}": tensor for name, tensor in masters.state().items()}
@@ -34,7 +34,7 @@ def save_state(
 
 
 def load_progress(path: Path, fingerprint: str) -> Progress:
-    """How far the run of this state has come; that of another run, or a file that is none, is a ValueError."""
+    """How far the run of this state is. Raises ValueError for the state of another run, and for any other file."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -46,14 +46,14 @@ def load_progress(path: Path, fingerprint: str) -> Progress:
         raise ValueError(f"{path}: expected the state of a run, got {error}") from error
     if found != fingerprint:
         raise ValueError(
-            f"{path}: expected the state of run {fingerprint}, got that of {found}: the run file has changed "
-            "since; train into another folder"
+            f"{path}: expected the state of run {fingerprint}, got run {found}: the run file has changed since; "
+            "train into another folder"
         )
     return progress
 
 
 def load_state(path: Path, masters: MasterWeights, optimizer: torch.optim.Optimizer | None) -> None:
-    """Put the weights back and, where there is an optimizer, its moments."""
+    """Restore the weights and, if an optimizer is given, its moments."""
     from safetensors.torch import load_file
 
     tensors = load_file(path)

@@ -1,18 +1,23 @@
-"""Models by name, models in folders, and checkpoints of others."""
+"""Models by name, model folders, and checkpoints of other libraries."""
 
-from multimodal.zoo.assemble import put_weights
-from multimodal.zoo.catalogue import Listed, Models, models
+from multimodal.zoo.build import put_weights
+from multimodal.zoo.catalogue import ModelEntry, Models, models
+from multimodal.zoo.checkpoint import Checkpoint
 from multimodal.zoo.device import choose_device, fast_dtype
 from multimodal.zoo.export import convert, download
-from multimodal.zoo.folder import load_folder, save_folder, update_card
+from multimodal.zoo.formats import FORMATS, Format
 from multimodal.zoo.golden import verify
 from multimodal.zoo.load import load
-from multimodal.zoo.reading import WeightsError, find_weights, read_weights
+from multimodal.zoo.save import load_folder, save_folder, update_card
+from multimodal.zoo.weights import CheckpointError, find_weights, read_weights, weights_sha256
 
 __all__ = [
-    "Listed",
+    "FORMATS",
+    "Checkpoint",
+    "CheckpointError",
+    "Format",
+    "ModelEntry",
     "Models",
-    "WeightsError",
     "choose_device",
     "convert",
     "download",
@@ -26,4 +31,5 @@ __all__ = [
     "save_folder",
     "update_card",
     "verify",
+    "weights_sha256",
 ]

@@ -1,4 +1,4 @@
-"""What `load` knows by name: the model in the package, open_clip's checkpoints, and the best known of hubs."""
+"""The models that `load` knows by name: the one in the package, those of open_clip, and the best known on hubs."""
 
 import html
 import json
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 SHIPPED = {"small": Path(__file__).parent / "small"}  # in the package, offline
-PARAMETERS = Path(__file__).with_name("parameters.json")  # of open_clip's architectures, counted once
+PARAMETERS = Path(__file__).with_name("parameters.json")  # of the architectures of open_clip
 
 EMBEDS = ("classify", "search")
-# Of an architecture of open_clip, by the first pattern that fits its name.
+# The family of an architecture of open_clip, by the first pattern that matches its name
 FAMILIES = (
     ("coca", "CoCa"),
     ("SigLIP2", "SigLIP 2"),
@@ -27,8 +27,8 @@ FAMILIES = (
     ("^RN", "CLIP, ResNet"),
     ("", "CLIP"),
 )
-FIRST = ("CLIP", "SigLIP", "SigLIP 2", "CoCa", "BLIP")  # families in a list; then the others
-# name, family, what it can do, parameters (tied ones once); in the format of transformers
+FIRST = ("CLIP", "SigLIP", "SigLIP 2", "CoCa", "BLIP")  # families that are listed first
+# Name, family, abilities and number of parameters (tied ones count once); all in the format of transformers
 HUB: tuple[tuple[str, str, tuple[str, ...], int], ...] = (
     ("openai/clip-vit-base-patch32", "CLIP", EMBEDS, 151_277_313),
     ("openai/clip-vit-base-patch16", "CLIP", EMBEDS, 149_620_737),
@@ -43,14 +43,14 @@ HUB: tuple[tuple[str, str, tuple[str, ...], int], ...] = (
 )
 
 
-class Listed(NamedTuple):
+class ModelEntry(NamedTuple):
     """A model that `load` knows by name; with tags, `name:tag` is the name of a checkpoint."""
 
     name: str
     family: str
     can: tuple[str, ...]  # some of "classify", "search", "caption", "match", "answer"
-    parameters: int | None  # None: only a download tells
-    tags: tuple[str, ...]  # by which data, or by whom, it was trained
+    num_parameters: int | None  # None: only a download tells
+    tags: tuple[str, ...]  # the data with which, or the group by which, it was trained
     where: str  # "in the package", "open_clip" or "hub"
 
     def to_dict(self) -> dict[str, Any]:
@@ -58,20 +58,20 @@ class Listed(NamedTuple):
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """What a table shows."""
-        count = "" if self.parameters is None else f"{self.parameters / 1e6:.0f} M"
+        """The row of a table."""
+        count = "" if self.num_parameters is None else f"{self.num_parameters / 1e6:.0f} M"
         return self.name, self.family, ", ".join(self.can), count, ", ".join(self.tags), self.where
 
 
-class Models(list[Listed]):
-    """A list of models that shows itself."""
+class Models(list[ModelEntry]):
+    """A list of models that renders itself."""
 
     HEAD = ("name", "family", "can", "parameters", "tags", "where")
 
     @property
-    def groups(self) -> dict[tuple[str, str], list[Listed]]:
-        """Those of one family that can do the same, by the family (or "in the package") and what that is."""
-        groups: dict[tuple[str, str], list[Listed]] = {}
+    def groups(self) -> dict[tuple[str, str], list[ModelEntry]]:
+        """Models of one family with the same abilities, by family (or "in the package") and abilities."""
+        groups: dict[tuple[str, str], list[ModelEntry]] = {}
         for each in self:
             family = each.where if each.name in SHIPPED else each.family
             groups.setdefault((family, ", ".join(each.can)), []).append(each)
@@ -94,11 +94,11 @@ class Models(list[Listed]):
 
 
 def models(can: str | None = None, family: str | None = None) -> Models:
-    """What can be loaded by name, and what each can do; `load` also takes folders and files.
+    """The models that can be loaded by name, with their abilities; `load` also takes folders and files.
 
-    can: only those that can "classify", "search", "caption", "match" or "answer"; family: only those whose
-    family or name has this in it, in any case, or of whose tags some do: then these. Raises ValueError for
-    another `can`.
+    can: only models that can "classify", "search", "caption", "match" or "answer". family: only models whose family
+    or name contains this, in any case; other models with the tags that contain it. Raises ValueError for an unknown
+    ability.
 
     >>> models(can="caption")  # doctest: +SKIP
     """
@@ -117,27 +117,27 @@ def models(can: str | None = None, family: str | None = None) -> Models:
 
 
 @cache
-def everything() -> tuple[Listed, ...]:
+def everything() -> tuple[ModelEntry, ...]:
     """The model in the package first, then family by family."""
-    others = [*_open_clip(), *(Listed(*entry, (), "hub") for entry in HUB)]
+    others = [*_open_clip(), *(ModelEntry(*entry, (), "hub") for entry in HUB)]
     rank = {family: place for place, family in enumerate(FIRST)}
     others.sort(key=lambda each: (rank.get(each.family, len(FIRST)), each.family, each.where == "open_clip"))
     return (*_shipped(), *others)
 
 
 def parameter_counts() -> dict[str, int]:
-    """Of each architecture of open_clip that can be loaded; tied parameters count once."""
+    """The number of parameters of each architecture of open_clip; tied ones count once."""
     return json.loads(PARAMETERS.read_text(encoding="utf-8"))
 
 
-def _shipped() -> Iterable[Listed]:
+def _shipped() -> Iterable[ModelEntry]:
     for name, folder in SHIPPED.items():
         table = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         can = (*EMBEDS, "caption") if "decoder" in table["model"] else EMBEDS
-        yield Listed(name, "CoCa", can, table["card"]["training"]["parameters"], (), "in the package")
+        yield ModelEntry(name, "CoCa", can, table["card"]["training"]["parameters"], (), "in the package")
 
 
-def _open_clip() -> Iterable[Listed]:
+def _open_clip() -> Iterable[ModelEntry]:
     from open_clip import get_model_config, get_pretrained_cfg, list_models, list_pretrained_tags_by_model
 
     counts = parameter_counts()
@@ -145,10 +145,10 @@ def _open_clip() -> Iterable[Listed]:
         family = next(family for pattern, family in FAMILIES if re.search(pattern, name))
         can = (*EMBEDS, "caption") if family == "CoCa" else EMBEDS
         quick = get_model_config(name).get("quick_gelu", False)
-        tags = tuple(  # those of the other activation are listed with the name that `load` takes them by
+        tags = tuple(  # tags of the other activation belong to the name with or without -quickgelu
             tag
             for tag in list_pretrained_tags_by_model(name)
             if get_pretrained_cfg(name, tag).get("quick_gelu", quick) == quick
         )
-        if tags:  # an architecture without weights is none that can be loaded by name
-            yield Listed(name, family, can, counts.get(name), tags, "open_clip")
+        if tags:  # without weights, an architecture cannot be loaded by its name alone
+            yield ModelEntry(name, family, can, counts.get(name), tags, "open_clip")

@@ -1,69 +1,80 @@
-"""What must fit together in a model, and is silently wrong elsewhere."""
+"""The contract between a network and its preprocessors: if it is broken, results are silently worse."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from multimodal.encoders import OpenClipImageConfig, OpenClipTextConfig, TextEncoderConfig
-from multimodal.models import NetworkConfig
-from multimodal.preprocess import ImageTransform, Tokenizer
+from multimodal.models import encoder_configs
+from multimodal.preprocess.preprocessor import Preprocessor
+from multimodal.zoo.weights import CheckpointError
+
+# What a card tells beside the table of a preprocessor
+OF_PREPROCESSORS = ("bos_id", "eos_id", "pad_id", "prefix", "suffix", "fingerprint")
+OF_ENCODERS = ("activation", "pooling")
 
 
-def contract(
-    config: NetworkConfig, transform: ImageTransform, tokenizer: Tokenizer, sha256: str
-) -> dict[str, Any]:
-    """What a model's card says of how it reads pictures and texts."""
-    image, text = config.image, text_part(config)
-    return {
-        "activation of the image tower": _activation(image),
-        "activation of the text tower": _activation(text),
-        "image size": transform.image_size,
-        "mean": list(transform.mean),
-        "std": list(transform.std),
-        "resize": f"{transform.resize}, {transform.interpolation}",
-        "pooling of images": getattr(image, "pooling", "as built"),
-        "pooling of texts": getattr(text, "pooling", "as built"),
-        "tokenizer": tokenizer.kind,
-        "files of the tokenizer": tokenizer.to_dict()["sha256"],
-        "vocabulary": tokenizer.vocab_size,
-        "context length": tokenizer.context_length,
-        "bos, eos and padding": [tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id],
-        "ids around a text": [list(tokenizer.prefix), list(tokenizer.suffix)],
-        "sha256 of the weights": sha256,
-    }
+def contract(config: Any, inputs: Mapping[str, Preprocessor], sha256: str) -> dict[str, Any]:
+    """How a model reads its inputs, for its card: facts by modality, and the hash of its weights."""
+    encoders = encoder_configs(config)
+    facts: dict[str, Any] = {}
+    for modality, preprocessor in inputs.items():
+        facts[modality] = preprocessor.to_dict()
+        for part, keys in ((encoders.get(modality), OF_ENCODERS), (preprocessor, OF_PREPROCESSORS)):
+            facts[modality] |= {key: _plain(getattr(part, key)) for key in keys if hasattr(part, key)}
+    return facts | {"weights_sha256": sha256}
 
 
-def check_contract(config: NetworkConfig, transform: ImageTransform, tokenizer: Tokenizer) -> None:
-    """Towers, transform and tokenizer must speak of the same pictures and tokens."""
-    text = text_part(config)
-    pairs: list[tuple[str, Any, Any]] = [
-        ("transform.image_size", config.image.image_size, transform.image_size),
-        ("tokenizer.vocab_size", text.vocab_size, tokenizer.vocab_size),
-    ]
-    if isinstance(text, TextEncoderConfig) and text.pooling == "eos":
-        pairs.append(("tokenizer.eos_id", text.eos_id, tokenizer.eos_id))
-    for name, expected, got in pairs:
-        if expected != got:
-            raise ValueError(f"{name}: expected {expected}, as the model has it, got {got}")
-    longest, exact = text.context_length, getattr(text, "attends_padding", False)
-    if tokenizer.context_length > longest or (exact and tokenizer.context_length < longest):
-        raise ValueError(
-            f"tokenizer.context_length: expected {'' if exact else 'at most '}{longest}, got {tokenizer.context_length}"
-        )
+def check_contract(config: Any, inputs: Mapping[str, Preprocessor]) -> None:
+    """Raise CheckpointError if an encoder, or the decoder, was made for other inputs than its preprocessor gives."""
+    for part, modality in _readers(config):
+        if modality not in inputs:
+            raise CheckpointError(
+                f"inputs: expected a preprocessor for {modality!r}, got only {sorted(inputs)}"
+            )
+        preprocessor = inputs[modality]
+        pairs = _pairs(part, preprocessor, "image_size", "vocab_size")
+        # The end token tells where a text ends: for pooling, and for a mask of the padding.
+        if getattr(part, "pooling", "") == "eos" or not getattr(part, "attends_padding", True):
+            pairs += _pairs(part, preprocessor, "eos_id")
+        for key, expected, got in pairs:
+            if expected != got:
+                raise CheckpointError(
+                    f"inputs.{modality}.{key}: expected {expected} as in the model, got {got}"
+                )
+        exact = getattr(part, "attends_padding", False)
+        for _, longest, got in _pairs(part, preprocessor, "context_length"):
+            if got > longest or (exact and got < longest):
+                raise CheckpointError(
+                    f"inputs.{modality}.context_length: expected {'' if exact else 'at most '}{longest}, got {got}"
+                )
 
 
-def check_stored(stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """The contract in a card must be what the config beside it comes to; ValueError names where it is not."""
+def check_stored(stored: Mapping[str, Any], now: Mapping[str, Any], where: str = "contract") -> None:
+    """Raise CheckpointError if the contract in a card differs from the contract of the config beside it."""
     for key, expected in stored.items():
-        if now.get(key) != expected:
-            raise ValueError(f"contract: {key}: expected {expected!r}, as it was saved, got {now.get(key)!r}")
+        got = now.get(key)
+        if isinstance(expected, dict) and isinstance(got, dict):
+            check_stored(expected, got, f"{where}.{key}")
+        elif expected != got:
+            raise CheckpointError(f"{where}.{key}: expected {expected!r} as saved, got {got!r}")
 
 
-def text_part(config: NetworkConfig) -> Any:
-    """The config of what reads texts or, where nothing does, writes them."""
-    return getattr(config, "text", None) or getattr(config, "question", None) or config.decoder  # type: ignore[union-attr]
+def _readers(config: Any) -> Iterator[tuple[Any, str]]:
+    """The configs of all parts that read inputs, with their modalities; a decoder reads text."""
+    for modality, encoder in encoder_configs(config).items():
+        yield encoder, modality
+    if getattr(config, "decoder", None) is not None:
+        yield config.decoder, "text"
 
 
-def _activation(part: Any) -> str:
-    if isinstance(part, OpenClipImageConfig | OpenClipTextConfig):
-        return "quick_gelu" if part.quick_gelu else "as built"
-    return part.activation
+def _pairs(part: Any, preprocessor: Any, *keys: str) -> list[tuple[str, Any, Any]]:
+    """The values of the fields that both have."""
+    return [
+        (key, getattr(part, key), getattr(preprocessor, key))
+        for key in keys
+        if hasattr(part, key) and hasattr(preprocessor, key)
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """As JSON holds it."""
+    return list(value) if isinstance(value, tuple) else value

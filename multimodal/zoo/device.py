@@ -1,10 +1,14 @@
-"""Where a network computes, and in which numbers, unless somebody says otherwise."""
+"""The default device and dtype of a network."""
+
+import os
 
 import torch
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:
-    """`device`, or the best one there is: CUDA, then Apple's MPS, then the CPU."""
+    """`device` or, by default, the first that is available of CUDA, Apple's MPS and the CPU."""
     if device is not None:
         try:
             return torch.device(device)
@@ -16,7 +20,15 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the device multiplies it several times as fast as float32, and float32 elsewhere."""
+    """bfloat16 if the device multiplies it several times as fast as float32, float32 otherwise.
+
+    The environment variable MULTIMODAL_DTYPE ("float32" or "bfloat16") overrides this choice.
+    """
+    forced = os.environ.get("MULTIMODAL_DTYPE")
+    if forced:
+        if forced not in DTYPES:
+            raise ValueError(f"MULTIMODAL_DTYPE: expected one of {sorted(DTYPES)}, got {forced!r}")
+        return DTYPES[forced]
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:

@@ -1,20 +1,23 @@
-"""Golden vectors: what a model answers to a built-in picture and sentence, kept beside its weights."""
+"""Golden vectors: what a model answers to a built-in image and sentence, kept beside its weights."""
 
 from typing import Any
 
 import numpy as np
 import torch
 
+from multimodal.generation import Greedy
 from multimodal.model import Model
+from multimodal.models import Embeds
+from multimodal.zoo.weights import CheckpointError
 
 TEXT = "a red square on a green hill under a blue sky"
 QUESTION = "what colour is the sky?"
-WORDS = 16  # tokens of the stored sentences
+STRATEGY = Greedy(max_new_tokens=16)
 DIGITS = 5  # of the stored numbers
 
 
-def picture() -> np.ndarray:
-    """The built-in test picture, uint8 [96, 128, 3]: drawn with integers, the same everywhere."""
+def example_image() -> np.ndarray:
+    """The built-in test image, uint8 [96, 128, 3]: drawn with integers, the same everywhere."""
     y, x = np.mgrid[:96, :128]
     image = np.stack([x, 2 * y, 255 - x], -1).astype(np.uint8)  # [96, 128, 3]
     image[60:] = (40, 160, 60)
@@ -23,41 +26,48 @@ def picture() -> np.ndarray:
 
 
 def golden_vectors(model: Model) -> dict[str, Any]:
-    """Of what the model can: the embeddings of the picture and the text, the caption, match and answer."""
+    """For what the model can do: embeddings, caption, match, answer and continuation of the built-in examples.
+
+    A modality without a built-in example has no embedding here.
+    """
+    image = example_image()
     golden: dict[str, Any] = {}
-    if "search" in model.can:
-        golden["image_embedding"] = _rounded(model.embed_images(picture())[0].tolist())
-        golden["text_embedding"] = _rounded(model.embed_texts([TEXT])[0].tolist())
+    if isinstance(model.network, Embeds):
+        for modality, example in (("image", image), ("text", TEXT)):
+            if modality in model.network.modalities:
+                embedding = model.embed(example, modality)[0]
+                golden[f"{modality}_embedding"] = [round(value, DIGITS) for value in embedding.tolist()]
     if "caption" in model.can:
-        golden["caption"] = model.caption(picture(), max_new_tokens=WORDS).text
+        golden["caption"] = model.caption(image, strategy=STRATEGY).text
     if "match" in model.can:
-        golden["match"] = round(model.match(picture(), TEXT).score, DIGITS)
+        golden["match"] = round(model.match(image, TEXT).score, DIGITS)
     if "answer" in model.can:
-        golden["answer"] = model.answer(picture(), QUESTION, max_new_tokens=WORDS).text
+        golden["answer"] = model.answer(image, QUESTION, strategy=STRATEGY).text
+    if "generate" in model.can:
+        golden["text"] = model.generate(TEXT, strategy=STRATEGY).text
     return golden
 
 
 def verify(model: Model, tolerance: float = 0.01) -> None:
-    """ValueError where `model` no longer answers as its card recorded: an embedding with cosine below
-    1 - tolerance, a probability off by more or, computed in float32 as the recorded ones were, another text."""
+    """Raise CheckpointError if `model` no longer answers as its card recorded.
+
+    Embeddings need a cosine of 1 - tolerance, probabilities may differ by the tolerance. Texts must be the same, but
+    only a model in float32 can be expected to repeat them.
+    """
     golden = model.card.get("golden")
     if golden is None:
-        raise ValueError(f"{model.name}: expected golden vectors in its config, got none")
+        raise CheckpointError(f"{model.name}: expected golden vectors in its config, got none")
     now = golden_vectors(model)
     if set(golden) != set(now):
-        raise ValueError(f"{model.name}: expected golden {sorted(golden)}, got {sorted(now)}")
+        raise CheckpointError(f"{model.name}: expected golden {sorted(golden)}, got {sorted(now)}")
     for key, expected in golden.items():
+        got, recorded = now[key], f"{model.name}: expected the recorded {key}"
         if isinstance(expected, str):
-            if model.dtype == torch.float32 and expected != now[key]:
-                raise ValueError(f"{model.name}: expected the recorded {key} {expected!r}, got {now[key]!r}")
-            continue
-        near = (
-            float(np.dot(expected, now[key])) if isinstance(expected, list) else 1 - abs(expected - now[key])
-        )
-        if not near >= 1 - tolerance:
-            what = f"one with cosine {near:.4f} to it" if isinstance(expected, list) else now[key]
-            raise ValueError(f"{model.name}: expected the recorded {key}, got {what}")
-
-
-def _rounded(values: list[float]) -> list[float]:
-    return [round(value, DIGITS) for value in values]
+            if model.dtype == torch.float32 and expected != got:
+                raise CheckpointError(f"{recorded} {expected!r}, got {got!r}")
+        elif isinstance(expected, list):
+            cosine = float(np.dot(expected, got))
+            if not cosine >= 1 - tolerance:
+                raise CheckpointError(f"{recorded}, got one with cosine {cosine:.4f} to it")
+        elif not abs(expected - got) <= tolerance:
+            raise CheckpointError(f"{recorded} {expected}, got {got}")

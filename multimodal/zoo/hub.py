@@ -1,50 +1,59 @@
-"""Checkpoints by the names they have on hubs: files in the cache of this machine, or downloaded into it.
+"""Checkpoints by their names on hubs: files in the cache of this machine, or downloaded into it.
 
-What is in the cache is used as it is, and nothing asks the network. Of a download the weights are checked by the
-sha256 that the hub gives; a name leads into the cache once all is there and has passed.
+Files in the cache are used without asking the network. Downloaded weights are checked by the sha256 that the hub
+states; a name resolves to the cache only when all files are there and have passed.
 """
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
-from multimodal.files import write_text
-from multimodal.zoo.reading import OPEN_CLIP_CONFIG, order, shards_of
+from multimodal.files import sha256_of, write_text
+from multimodal.zoo.formats.open_clip import OpenClipFormat
+from multimodal.zoo.weights import OPEN_CLIP_CONFIG, CheckpointError, shards_of, weights_order
 
 CONFIGS = (OPEN_CLIP_CONFIG, "config.json")
-OTHERS = (
+OTHER_FILES = (
     *("preprocessor_config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json"),
     *("special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt"),
 )
 PREFIX = "hf-hub:"
 
 
-class Located(NamedTuple):
-    """A checkpoint on this disk."""
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint on this disk.
 
-    weights: Path  # a file, or a folder with one
-    architecture: str | None = None  # open_clip's name for it, where the folder does not say
-    # What open_clip knows of its pictures, and of its activation
-    preprocess: Mapping[str, Any] = MappingProxyType({})
+    format: if the name tells it, as a tag of open_clip does. cached: whether it is in the cache of a hub.
+    """
+
+    path: Path
+    format: OpenClipFormat | None = None
+    cached: bool = False
 
 
 def is_tag(name: str) -> bool:
-    """Whether `name` is one of open_clip's, "architecture:tag"."""
+    """Whether `name` is one of open_clip, "architecture:tag"."""
     return ":" in name and not name.startswith(PREFIX)
 
 
-def locate(name: str, fetch: bool = False) -> Located:
-    """Where the checkpoint called `name` is: "ViT-B-32:laion2b_s34b_b79k", "hf-hub:org/name" or "org/name".
+def is_hub_name(name: str) -> bool:
+    """Whether `name` may be the name of a checkpoint on a hub, and not a path."""
+    repo = name.removeprefix(PREFIX)
+    return is_tag(name) or (repo.count("/") == 1 and not repo.startswith((".", "~", "/")))
 
-    fetch: ask the hub, and download what is not in the cache, even where the cache has the weights.
 
-    Raises FileNotFoundError for names that nobody knows, and where neither cache nor network has it: one line
-    that says what to download and where to put it. Raises ValueError for a download with another hash.
+def locate(name: str, fetch: bool = False) -> Source:
+    """The checkpoint with the name "ViT-B-32:laion2b_s34b_b79k", "hf-hub:org/name" or "org/name".
+
+    fetch: ask the hub, and download what is not in the cache, even if the cache has the weights.
+
+    Raises FileNotFoundError for an unknown name, and if neither cache nor network has the checkpoint: one line that
+    says what to download and where to put it. Raises CheckpointError for a download with another hash.
     """
     if not is_tag(name):
-        return Located(_weights(name, name.removeprefix(PREFIX), (), fetch).parent)
+        return Source(_weights(name, name.removeprefix(PREFIX), (), fetch).parent, cached=True)
     import open_clip
 
     architecture, _, tag = name.partition(":")
@@ -54,38 +63,38 @@ def locate(name: str, fetch: bool = False) -> Located:
         what = f"a tag of {architecture}, such as {known[:5]}" if known else "an architecture of open_clip"
         raise FileNotFoundError(f"{name}: expected {what}, got {tag if known else architecture!r}")
     repo, _, file = config["hf_hub"].rpartition("/")
-    return Located(_weights(name, repo, _files(file), fetch), architecture, config)
+    path = _weights(name, repo, _files(file), fetch)
+    return Source(path, OpenClipFormat.of_architecture(name, architecture, config), cached=True)
 
 
 def _files(file: str) -> Sequence[str]:
-    """What the weights may be called that open_clip calls `file`, the safest first."""
+    """The names that open_clip's `file` may have, the safest format first."""
     if not file:
         return "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
     return str(Path(file).with_suffix(".safetensors")), file
 
 
 def _weights(name: str, repo: str, files: Sequence[str], fetch: bool) -> Path:
-    """The weights of a repository, all that belongs to them beside them. files: what they are called, if known."""
+    """The file with the weights of a repository, with its other files beside it. files: its names, if known"""
     path = None if fetch else _cached(repo, files)
     return _download(name, repo, files) if path is None else path
 
 
 def _cached(repo: str, files: Sequence[str]) -> Path | None:
-    """The weights of a repository in the cache, all shards of them."""
+    """The file with the weights of a repository if it is in the cache, with all its shards."""
     from huggingface_hub import try_to_load_from_cache
 
     found = {
         file: Path(path)
-        for file in (*CONFIGS, *(files or order(CONFIGS)))
+        for file in (*CONFIGS, *(files or weights_order(CONFIGS)))
         if isinstance(path := try_to_load_from_cache(repo, file), str)
     }
-    path = next((found[file] for file in files or order(found) if file in found), None)
+    path = next((found[file] for file in files or weights_order(found) if file in found), None)
     return path if path is not None and all(shard.is_file() for shard in shards_of(path)) else None
 
 
 def _download(name: str, repo: str, files: Sequence[str]) -> Path:
-    """Config, tokenizer and the safest weights of a repository, into the cache of the hub; the weights' path."""
-    from huggingface_hub import HfApi, hf_hub_download
+    """The same, downloaded into the cache with config and tokenizer."""
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -93,31 +102,10 @@ def _download(name: str, repo: str, files: Sequence[str]) -> Path:
         RepositoryNotFoundError,
     )
 
-    # What happens to connections: in the library that the hub's uses these are no OSErrors.
+    # Errors of connections: in the HTTP library of huggingface_hub they are not OSErrors.
     network: Any = (OSError, HfHubHTTPError.__mro__[1])
     try:
-        info = HfApi().model_info(repo, files_metadata=True)
-        there = {sibling.rfilename: sibling for sibling in info.siblings or ()}
-        weights = next((file for file in files or order(there) if file in there), None)
-        if weights is None:
-            raise _Nothing(
-                f"{name}: expected {' or '.join(files or order(()))} in {repo}, got {[*there][:8]}"
-            )
-
-        def get(file: str) -> Path:
-            path = Path(hf_hub_download(repo, file, revision=info.sha))
-            lfs = there[file].lfs if file in there else None  # of the files that are not in git itself
-            check(path, None if lfs is None else lfs.sha256)
-            return path
-
-        for file in (*CONFIGS, *OTHERS):
-            if file in there:
-                get(file)
-        path = get(weights)
-        for shard in shards_of(path):
-            get(shard.name)
-    except _Nothing as error:
-        raise FileNotFoundError(str(error)) from None
+        path, present = _fetch(repo, files)
     except GatedRepoError as error:
         raise FileNotFoundError(
             f"{name}: expected a repository open to you, got one that asks for consent: give it on "
@@ -125,34 +113,59 @@ def _download(name: str, repo: str, files: Sequence[str]) -> Path:
         ) from error
     except RepositoryNotFoundError as error:
         raise FileNotFoundError(
-            f"{name}: expected a folder or file here, or a repository of huggingface.co that is open to you, got none"
+            f"{name}: expected a folder or file here, or a repository of huggingface.co that is open to you, got "
+            "neither"
         ) from error
     except network as error:
         cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
         what = (" ".join(str(cause).split()) or type(cause).__name__)[:160]
-        wanted = " or ".join((files or order(()))[:2])
+        wanted = " or ".join((files or weights_order(()))[:2])
         raise FileNotFoundError(
-            f"{name}: expected a folder or file here, or {repo} in the cache or from the network, got none "
+            f"{name}: expected a folder or file here, or {repo} in the cache or from the network, got neither "
             f"({what}); elsewhere, `multimodal download {name} --to FOLDER` (or {wanted} and the "
             f"json and txt files of https://huggingface.co/{repo}), then load that FOLDER here"
         ) from error
-    write_text(path.parents[2] / "refs" / "main", str(info.sha))  # by which the cache is found
+    if path is None:
+        raise FileNotFoundError(
+            f"{name}: expected {' or '.join(files or weights_order(()))} in {repo}, got {present[:8]}"
+        )
     return path
 
 
-class _Nothing(Exception):
-    """A repository without weights."""
+def _fetch(repo: str, files: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """Download the safest weights of a repository and all that belongs to them, and list the repository."""
+    from huggingface_hub import HfApi, hf_hub_download
+
+    info = HfApi().model_info(repo, files_metadata=True)
+    present = {sibling.rfilename: sibling for sibling in info.siblings or ()}
+    weights = next((file for file in files or weights_order(present) if file in present), None)
+    if weights is None:
+        return None, [*present]
+
+    def get(file: str) -> Path:
+        path = Path(hf_hub_download(repo, file, revision=info.sha))
+        lfs = present[file].lfs if file in present else None  # of files that are not in git itself
+        check(path, None if lfs is None else lfs.sha256)
+        return path
+
+    for file in (*CONFIGS, *OTHER_FILES):
+        if file in present:
+            get(file)
+    path = get(weights)
+    for shard in shards_of(path):
+        get(shard.name)
+    write_text(path.parents[2] / "refs" / "main", str(info.sha))  # by which the cache finds it
+    return path, [*present]
 
 
 def check(path: Path, sha256: str | None) -> None:
-    """Remove what was downloaded and raise ValueError unless it hashes to `sha256`; None: nothing is known."""
+    """Remove a downloaded file and raise CheckpointError unless it has this sha256; None: the hub states none."""
     if sha256 is None:
         return
-    with path.open("rb") as file:
-        got = hashlib.file_digest(file, "sha256").hexdigest()
+    got = sha256_of(path)
     if got != sha256:
-        path.resolve().unlink()  # of a link in a cache, what it leads to
+        path.resolve().unlink()  # the file that a link in the cache leads to
         path.unlink(missing_ok=True)
-        raise ValueError(
-            f"{path.name}: expected sha256 {sha256}, as the hub has it, got {got}; it was removed"
+        raise CheckpointError(
+            f"{path.name}: expected sha256 {sha256} as on the hub, got {got}; the file was removed"
         )

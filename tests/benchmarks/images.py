@@ -1,8 +1,8 @@
-"""Embeddings of decoded pictures, against open_clip as its README runs it: float32, `no_grad`.
+"""Embeddings of decoded images, against open_clip as its README runs it: float32, `no_grad`.
 
     python tests/benchmarks/images.py --architecture ViT-B-32 --batch 32
 
-Ours is `load(...)` as it comes: bfloat16 where the processor multiplies it fast, weights converted once.
+Ours is `load(...)` with its defaults: bfloat16 if the processor multiplies it fast, with weights converted once.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def main() -> None:
 
     @torch.inference_mode()
     def ours() -> torch.Tensor:
-        return model.dual.encode_image(images.to(model.dtype), normalize=True)
+        return model.network.encode("image", images.to(model.dtype), normalize=True)
 
     @torch.no_grad()
     def theirs() -> torch.Tensor:

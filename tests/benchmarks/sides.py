@@ -1,4 +1,4 @@
-"""What the benchmarks against open_clip have in common: the same weights on both sides, measured in turn."""
+"""Shared by the benchmarks: the same weights on both sides, measured in turn."""
 
 import statistics
 import tempfile
@@ -16,7 +16,7 @@ from multimodal import Model
 
 
 def both(architecture: str, device: str | None = None) -> tuple[Model, Any, Any]:
-    """Ours, theirs and their transform for pictures, with equal random weights."""
+    """Our model, theirs and their image transform, with equal random weights."""
     torch.manual_seed(0)
     peer, _, preprocess = open_clip.create_model_and_transforms(architecture)
     with tempfile.TemporaryDirectory() as folder:
@@ -29,7 +29,7 @@ def both(architecture: str, device: str | None = None) -> tuple[Model, Any, Any]
 def in_turn(
     sides: dict[str, Callable[[], object]], rounds: int, device: torch.device, warm: bool = False
 ) -> dict[str, list[float]]:
-    """Seconds of each side in each round; a round before them warms up, unless all is `warm`."""
+    """Seconds of each side in each round, after a round of warm-up unless everything is `warm`."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(warm, rounds + 1):
         for name, work in sides.items():
@@ -48,11 +48,11 @@ def synchronize(device: torch.device) -> None:
 
 
 def ratio(seconds: dict[str, list[float]], ours: str, theirs: str) -> str:
-    """How many times as fast as theirs ours is: the median over the rounds, the least and the most."""
+    """The speed of ours relative to theirs: median, minimum and maximum over the rounds."""
     ratios = [b / a for a, b in zip(seconds[ours], seconds[theirs], strict=True)]
     return f"{statistics.median(ratios):.2f} x {theirs} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
-    """The least over the rows."""
+    """The minimum over the rows."""
     return torch.nn.functional.cosine_similarity(a.float().cpu(), b.float().cpu(), dim=-1).min().item()

@@ -3,8 +3,8 @@ same network and batches.
 
     python tests/benchmarks/training.py --data ../shared/data
 
-The plain loop is what one writes first: every row through every part, padding included, float32, AdamW as it
-comes. Ours: the decoder on real captions only, texts in groups of similar length, the precision that pays on
+The plain loop is what one writes first: every row through every part, padding included, float32, AdamW with its
+defaults. Ours: the decoder on real captions only, texts in groups of similar length, the precision that pays on
 the device; and the optimizer of the recipe. Both are measured in turn, in one process; the ratio of each pair
 is taken, then the median.
 """
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from multimodal.datasets import Batch
 from multimodal.losses import captioning_loss, info_nce
-from multimodal.models import Captioner, build
+from multimodal.models import build_model
 from multimodal.training import read_run
 from multimodal.training.loop import Run
 from multimodal.training.memory import keep_freed_memory
@@ -32,29 +32,26 @@ ROOT = Path(__file__).parents[2]
 
 
 def plain_step(run: Run) -> Callable[[Batch, Tensor], None]:
-    """The same network, objective and optimizer without anything clever."""
-    config = run.stage
-    network = build(run.network_config).to(run.device)
-    assert isinstance(network, Captioner)
-    head = torch.nn.Linear(run.network_config.embed_dim, len(run.mixture.label_names), bias=False).to(
-        run.device
-    )
+    """The same network and objective without any optimization."""
+    config, smoothing = run.stage, run.objective.terms["captioning"].config.label_smoothing
+    network = build_model(run.network.config).to(run.device)
+    head = torch.nn.Linear(network.embed_dim, len(run.mixture.label_names), bias=False).to(run.device)
     optimizer = torch.optim.AdamW([*network.parameters(), *head.parameters()], lr=config.optimizer.lr)
 
     def step(batch: Batch, images: Tensor) -> None:
-        dual, logits = network(images, batch.tokens)
+        tokens, scale = batch.inputs["text"], network.logit_scale.exp()
+        encoded = network.encoders["image"](images)
+        embeddings = network.project("image", encoded.pooled, normalize=True)
+        texts = network.encode("text", tokens, normalize=True)
+        logits = network.decoder(tokens[:, :-1], network.memory_of(encoded)).logits
         known = batch.labels >= 0
-        label_logits = (
-            dual.scale * dual.image_embeddings @ torch.nn.functional.normalize(head.weight, dim=-1).T
-        )
-        targets = batch.tokens[:, 1:]
+        label_logits = scale * embeddings @ torch.nn.functional.normalize(head.weight, dim=-1).T
+        targets = tokens[:, 1:]
         mask = (targets != run.tokenizer.pad_id) & batch.captioning[:, None]
         loss = (
-            config.objective.contrastive
-            * info_nce(dual.image_embeddings, dual.text_embeddings, dual.scale, batch.groups)
-            + config.objective.captioning
-            * captioning_loss(logits, targets, mask, config.objective.label_smoothing)
-            + config.objective.classification
+            config.objective["contrastive"] * info_nce(embeddings, texts, scale, batch.groups)
+            + config.objective["captioning"] * captioning_loss(logits, targets, mask, smoothing)
+            + config.objective["classification"]
             * torch.nn.functional.cross_entropy(label_logits[known], batch.labels[known])
         )
         loss.backward()
@@ -78,11 +75,11 @@ def main() -> None:
 
     device = choose_device(arguments.device)
     config = read_run(arguments.recipe)
-    # Few pictures hold few of the labels that wider names are for.
-    data = tuple(replace(source, limit=arguments.limit, wider={}) for source in config.data)
+    # A few images lack many of the labels that the hypernyms name.
+    data = tuple(replace(source, limit=arguments.limit, hypernyms={}) for source in config.data)
     out = tempfile.TemporaryDirectory()
     run = Run(replace(config, data=data), Path(out.name), Path(arguments.data), device, None)
-    joint = [stage for stage in run.plan if stage.objective.contrastive and stage.objective.captioning]
+    joint = [stage for stage in run.plan if stage.objective["contrastive"] and stage.objective["captioning"]]
     run.begin(max(joint, key=lambda stage: stage.steps))
     plain = plain_step(run)
     batches = [run.mixture_now.batch(step) for step in range(arguments.rounds + 1)]
@@ -101,8 +98,8 @@ def main() -> None:
     for number, batch in enumerate(batches):
 
         def plainly(batch: Batch = batch) -> None:
-            images, moved = run.on_device(batch)
-            plain(moved, images.float())
+            moved = run.on_device(batch)
+            plain(moved, moved.inputs["image"].float())
 
         def cleverly(number: int = number, batch: Batch = batch) -> None:
             run.step(run.stage.start + number, batch)

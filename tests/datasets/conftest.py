@@ -1,4 +1,4 @@
-"""Pictures of one colour, and tars made of them in memory."""
+"""Images of one colour, and tars made of them in memory."""
 
 import io
 import json
@@ -35,14 +35,14 @@ def _tar_bytes(members: Members, format: int = tarfile.USTAR_FORMAT) -> bytes:
 def _pairs(count: int, start: int = 0) -> list[tuple[str, bytes]]:
     members = []
     for i in range(start, start + count):
-        record = {"captions": [f"picture {i}", f"the picture called {i}"], "label": f"class {i % 3}"}
+        record = {"captions": [f"image {i}", f"the image called {i}"], "label": f"class {i % 3}"}
         members += [(f"{i:03d}.jpg", _jpeg(i)), (f"{i:03d}.json", json.dumps(record).encode())]
     return members
 
 
 @pytest.fixture(scope="session")
 def jpeg() -> Callable[..., bytes]:
-    """jpeg(seed, size=(12, 12)): an encoded picture of one colour."""
+    """jpeg(seed, size=(12, 12)): an encoded image of one colour."""
     return _jpeg
 
 

@@ -5,8 +5,14 @@ import pytest
 import torch
 from PIL import Image
 
-from multimodal.datasets import open_source, read_tar
-from multimodal.datasets.cache import load_images
+from multimodal.datasets import open_source
+from multimodal.datasets.cache import load_inputs
+from multimodal.preprocess import ImageTransform
+
+
+def load_images(source, size, resize="crop", threads=None):
+    inputs = {"image": ImageTransform(size, resize=resize)}
+    return load_inputs(source, inputs, size, progress=False, threads=threads)["image"].items
 
 
 def png(array):
@@ -24,10 +30,10 @@ def noise():
 def test_rows_belong_to_samples_and_unreadable_ones_are_named(shard, noise, threads):
     members = []
     for i in range(70):  # more than two tasks of the pool
-        picture = png(noise(i, 8, 8)) if i % 10 != 3 else b"\xff\xd8 no picture"
-        members += [(f"{i:02d}.png", picture), (f"{i:02d}.txt", f"picture {i}".encode())]
-    source = read_tar(shard(members))
-    images = load_images(source, 8, progress=False, threads=threads)
+        image = png(noise(i, 8, 8)) if i % 10 != 3 else b"\xff\xd8 no image"
+        members += [(f"{i:02d}.png", image), (f"{i:02d}.txt", f"image {i}".encode())]
+    source = open_source(shard(members))
+    images = load_images(source, 8, threads=threads)
     assert images.shape == (63, 3, 8, 8)
     assert images.dtype == torch.uint8
     for row, sample in zip(images, source, strict=True):
@@ -44,7 +50,7 @@ def test_two_ramps_made_square(tmp_path, height, width, resize):
     pixels = np.stack([255 * x / width, 255 * y / height, 0 * x], -1).round().astype(np.uint8)  # two ramps
     (tmp_path / "ramp").mkdir()
     (tmp_path / "ramp/a.png").write_bytes(png(pixels))
-    [image] = load_images(open_source(tmp_path), 8, resize, progress=False)
+    [image] = load_images(open_source(tmp_path), 8, resize)
     seen_width, seen_height = (width, height) if resize == "squash" else [min(height, width)] * 2
     middles = (np.arange(8) + 0.5) / 8  # of the eight pixels, as a part of what is seen
     across = 255 * (middles * seen_width - 0.5 + (width - seen_width) / 2) / width
@@ -56,9 +62,9 @@ def test_two_ramps_made_square(tmp_path, height, width, resize):
     assert difference.max() < 12
 
 
-def test_a_very_thin_picture_costs_no_memory(tmp_path):
+def test_a_very_thin_image_costs_no_memory(tmp_path):
     (tmp_path / "line").mkdir()
     Image.new("RGB", (30_000, 1), (200, 10, 10)).save(tmp_path / "line/a.png")
-    [image] = load_images(open_source(tmp_path), 64, progress=False)
+    [image] = load_images(open_source(tmp_path), 64)
     assert image.shape == (3, 64, 64)
     assert image[:, 5, 5].tolist() == [200, 10, 10]

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from multimodal.datasets.loader import made_ahead
+from multimodal.datasets.loader import prefetch
 
 
 def product(a, b):
@@ -21,7 +21,7 @@ def fails_at_three(i):
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_the_order_is_kept(workers):
     arguments = [(i, i + 1) for i in range(20)]
-    made = list(made_ahead(product, arguments, workers))
+    made = list(prefetch(product, arguments, workers))
     assert [value for value, _ in made] == [a * b for a, b in arguments]
     processes = {process for _, process in made}
     assert len(processes) == max(1, workers)
@@ -34,12 +34,12 @@ def uneven(i):
 
 
 def test_a_slow_worker_is_waited_for():
-    assert list(made_ahead(uneven, [(i,) for i in range(10)], 2)) == list(range(10))
+    assert list(prefetch(uneven, [(i,) for i in range(10)], 2)) == list(range(10))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_error_surfaces_with_its_kind_and_message(workers):
-    made = made_ahead(fails_at_three, ((i,) for i in range(6)), workers)
+    made = prefetch(fails_at_three, ((i,) for i in range(6)), workers)
     assert [next(made) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="sample 3 is spoilt"):
         next(made)
@@ -47,7 +47,7 @@ def test_an_error_surfaces_with_its_kind_and_message(workers):
 
 def test_workers_end_when_the_iterator_is_dropped():
     before = {child.pid for child in multiprocessing.active_children()}
-    made = made_ahead(product, ((i, 1) for i in itertools.count()), 2)  # endless
+    made = prefetch(product, ((i, 1) for i in itertools.count()), 2)  # endless
     assert [next(made)[0] for _ in range(3)] == [0, 1, 2]
     started = {child.pid for child in multiprocessing.active_children()} - before
     assert len(started) == 2
@@ -60,4 +60,4 @@ def test_workers_end_when_the_iterator_is_dropped():
 
 def test_less_than_no_workers():
     with pytest.raises(ValueError, match="0 or more, got -1"):
-        made_ahead(product, [], -1)
+        prefetch(product, [], -1)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multimodal.datasets.order import EpochOrder, interleave, joined, rows_per_source
+from multimodal.datasets.order import EpochOrder, connected_components, interleave, rows_per_source
 
 
 def test_rows_per_source_worked_by_hand():
@@ -73,14 +73,14 @@ def connected(keys):
     return first
 
 
-def test_joined_worked_by_hand():
-    assert joined([["a"], ["b"], ["a", "c"], ["d"], ["c"]]) == [0, 1, 0, 3, 0]
-    assert joined([]) == []
+def test_connected_components_worked_by_hand():
+    assert connected_components([["a"], ["b"], ["a", "c"], ["d"], ["c"]]) == [0, 1, 0, 3, 0]
+    assert connected_components([]) == []
 
 
 @given(st.lists(st.lists(st.integers(0, 12), max_size=3), max_size=12))
-def test_joined_is_being_connected(keys):
-    assert joined(keys) == connected(keys)
+def test_connected_components_against_a_plain_search(keys):
+    assert connected_components(keys) == connected(keys)
 
 
 @settings(max_examples=200, deadline=None)

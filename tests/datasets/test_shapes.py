@@ -36,7 +36,7 @@ def test_captions_say_what_is_drawn(tmp_path):
         if sample.label is not None:
             labelled += 1
             assert set(sample.label.split()) == colors | shapes
-            pixels = np.asarray(Image.open(io.BytesIO(sample.image)).convert("RGB"), float)
+            pixels = np.asarray(Image.open(io.BytesIO(sample.inputs["image"])).convert("RGB"), float)
             [color] = colors
             distance = np.abs(pixels - COLORS[color]).max(-1)
             assert (distance < 45).sum() >= 25  # pixels of the colour that the label says
@@ -63,9 +63,9 @@ def test_a_disc_has_the_area_of_a_disc():
     assert ring == pytest.approx(np.pi * 14**2 * (1 - 0.55**2), rel=0.04)
 
 
-def test_a_picture_is_a_jpeg_of_64_pixels_and_its_record_is_json(tmp_path):
-    picture, record = draw(np.random.default_rng(0))
-    image = Image.open(io.BytesIO(picture))
+def test_a_image_is_a_jpeg_of_64_pixels_and_its_record_is_json(tmp_path):
+    image, record = draw(np.random.default_rng(0))
+    image = Image.open(io.BytesIO(image))
     assert (image.format, image.size, image.mode) == ("JPEG", (64, 64), "RGB")
     draw_shapes(tmp_path, train=1, val=1, progress=False)
     with tarfile.open(tmp_path / "train/000.tar") as tar:
@@ -75,7 +75,7 @@ def test_a_picture_is_a_jpeg_of_64_pixels_and_its_record_is_json(tmp_path):
 
 
 def test_wrong_numbers():
-    with pytest.raises(ValueError, match="train: expected at least 1 picture, got 0"):
+    with pytest.raises(ValueError, match="train: expected at least 1 image, got 0"):
         draw_shapes("never", train=0)
     with pytest.raises(ValueError, match="seed: expected 0 or more, got -1"):
         draw_shapes("never", seed=-1)

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import threading
 from pathlib import Path
@@ -8,20 +9,26 @@ import torch
 from PIL import Image
 
 from multimodal.preprocess import (
+    PREPROCESSORS,
     ImageError,
     ImageTransform,
+    InputError,
+    Preprocessor,
     Sources,
     decode_all,
+    load_preprocessor,
     open_image,
     resolve,
+    save_preprocessor,
 )
-from multimodal.preprocess.sources import AHEAD, THREADS
+from multimodal.preprocess.preprocessor import fingerprint_of
+from multimodal.preprocess.sources import MAX_THREADS, MAX_WAITING_PER_THREAD
 from multimodal.results import Rejected
 
 
 @pytest.fixture
 def tree(tmp_path, draw):
-    """Pictures and other files at three depths."""
+    """Images and other files at three depths."""
     for i, name in enumerate(["b.png", "a.JPG", "deep/c.Png", "deep/er/d.webp", "deep.png"]):
         draw(tmp_path / "photos" / name, i)
     for name in ["notes.txt", ".hidden.png", "._a.jpg", ".cache/e.png", "deep/Thumbs.db", "no suffix"]:
@@ -34,7 +41,7 @@ def below(sources, folder):
     return [Path(item).relative_to(folder).as_posix() for item in sources.items]
 
 
-def test_a_folder(tree):
+def test_folder(tree):
     sources = resolve(tree)
     assert below(sources, tree) == ["a.JPG", "b.png", "deep/c.Png", "deep/er/d.webp", "deep.png"]
     assert sources.names == [str(item) for item in sources.items]
@@ -44,7 +51,7 @@ def test_a_folder(tree):
     assert sources.items == sorted(sources.items)
 
 
-def test_a_folder_begins_as_it_was_given(tree, monkeypatch):
+def test_paths_begin_with_the_folder_as_given(tree, monkeypatch):
     monkeypatch.chdir(tree.parent)
     assert resolve("photos").names[0] == os.path.join("photos", "a.JPG")
     assert resolve("./photos/deep/..").names[0].startswith(os.path.join("photos", "deep", ".."))
@@ -104,7 +111,7 @@ def test_globs(tree, pattern, expected, monkeypatch):
     assert resolve(pattern).names == [os.path.normpath(name) for name in expected]
 
 
-def test_one(tree):
+def test_single_items(tree):
     image = Image.open(tree / "b.png")
     for one, name in (
         (tree / "b.png", str(tree / "b.png")),
@@ -120,7 +127,7 @@ def test_one(tree):
         sources = resolve(one)
         assert (sources.single, sources.strict, sources.names) == (True, True, [name])
     (tree / "[b]*.png").write_bytes((tree / "b.png").read_bytes())
-    assert resolve(tree / "[b]*.png").single  # a file before a glob
+    assert resolve(tree / "[b]*.png").single  # an existing file takes precedence over a glob
     image.close()
 
 
@@ -130,7 +137,7 @@ def test_lists(tree):
     assert sources.names == [str(tree / "b.png"), "images[1]", str(tree / "a.JPG"), "images[3]", "images[4]"]
     assert (sources.single, sources.strict) == (False, True)
     assert resolve([]) == resolve(()) == Sources([], [], False, True)
-    # with a folder or a glob the places in the list say nothing any more
+    # with a folder or glob in the list, unusable items are skipped
     sources = resolve((str(tree / "*.png"), tree / "deep", array))
     assert (len(sources.items), sources.single, sources.strict) == (5, False, False)
     assert sources.names[-1] == "images[2]"
@@ -151,7 +158,7 @@ def test_batches():
 @pytest.mark.parametrize(
     ("images", "reason"),
     [
-        (None, "images: expected a path, .* got NoneType"),
+        (None, "image: expected a path, .* got NoneType"),
         (7, "got int"),
         ({"a.jpg"}, "got set"),
         ({"a.jpg": 1}, "got dict"),
@@ -166,15 +173,15 @@ def test_batches():
         ([[b"x"]], r"images\[0\]: .* got list"),
     ],
 )
-def test_what_is_refused(images, reason, tmp_path, monkeypatch):
+def test_invalid_inputs_are_refused(images, reason, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ImageError, match=reason) as caught:
         resolve(images)
     assert isinstance(caught.value, FileNotFoundError) == ("no such" in reason)
 
 
-@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="root may read everything")
-def test_what_may_not_be_read(tree):
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="root can read everything")
+def test_folders_without_read_permission(tree):
     (tree / "deep").chmod(0)
     try:
         rejected = [result for _, result in decode_all(resolve(tree)) if isinstance(result, Rejected)]
@@ -185,7 +192,7 @@ def test_what_may_not_be_read(tree):
         (tree / "deep").chmod(0o700)
 
 
-def test_an_empty_folder(tmp_path):
+def test_empty_folder(tmp_path):
     assert resolve(tmp_path) == Sources([], [], False, False)
     assert list(decode_all(resolve(tmp_path))) == []
 
@@ -198,38 +205,38 @@ def many(folder, draw, count=60, bad=(7, 30, 59)):
     return resolve(folder)
 
 
-def test_in_order_and_as_one_by_one(tmp_path, draw):
+def test_results_are_in_order_and_match_single_reads(tmp_path, draw):
     sources = many(tmp_path / "photos", draw)
     transform = ImageTransform(16)
-    plain, turned = list(decode_all(sources)), list(decode_all(sources, transform.read))
-    assert [place for place, _ in plain] == [place for place, _ in turned] == list(range(60))
-    for (place, image), (_, tensor) in zip(plain, turned, strict=True):
+    opened, transformed = list(decode_all(sources)), list(decode_all(sources, transform.read))
+    assert [place for place, _ in opened] == [place for place, _ in transformed] == list(range(60))
+    for (place, image), (_, tensor) in zip(opened, transformed, strict=True):
         if place in (7, 30, 59):
-            expected = Rejected(str(sources.items[place]), "expected a picture, got an empty file")
+            expected = Rejected(str(sources.items[place]), "expected an image, got an empty file")
             assert image == tensor == expected
         else:
             assert np.array_equal(image, open_image(sources.items[place]))
             assert torch.equal(tensor, transform(open_image(sources.items[place])))
 
 
-def test_strict(tmp_path, draw):
+def test_strict_sources_raise(tmp_path, draw):
     sources = many(tmp_path / "photos", draw)._replace(strict=True)
     seen = []
-    with pytest.raises(ImageError, match=r"007\.png: expected a picture, got an empty file"):
+    with pytest.raises(ImageError, match=r"007\.png: expected an image, got an empty file"):
         seen.extend(place for place, _ in decode_all(sources))
     assert seen == list(range(7))
     for one in (tmp_path / "photos" / "007.png", [tmp_path / "photos" / "007.png"]):
         with pytest.raises(ImageError, match=r"007\.png: expected"):
             list(decode_all(resolve(one)))
-    with pytest.raises(ImageError, match="image: expected a picture, got an empty file"):
+    with pytest.raises(ImageError, match="image: expected an image, got an empty file"):
         list(decode_all(resolve(b"")))
 
 
-def test_only_a_little_ahead(tmp_path, draw):
-    """However large the folder, only so many pictures wait; and they end with their reader."""
-    count = 3 * THREADS * AHEAD
-    picture = np.zeros((2, 2, 3), np.uint8)
-    sources = Sources([picture] * count, [str(i) for i in range(count)], False, True)
+def test_reading_ahead_is_limited():
+    """The number of waiting results does not depend on the number of items, and threads end with the consumer."""
+    count = 3 * MAX_THREADS * MAX_WAITING_PER_THREAD
+    image = np.zeros((2, 2, 3), np.uint8)
+    sources = Sources([image] * count, [str(i) for i in range(count)], False, True)
     started, before = [], threading.active_count()
 
     def read(item):
@@ -239,13 +246,13 @@ def test_only_a_little_ahead(tmp_path, draw):
     reader = decode_all(sources, read)
     for i in range(10):
         assert next(reader)[0] == i
-    assert len(started) <= THREADS * AHEAD + 10
+    assert len(started) <= MAX_THREADS * MAX_WAITING_PER_THREAD + 10
     reader.close()
     assert threading.active_count() == before
     assert len(started) < count
 
 
-def test_an_error_of_the_reader_is_not_the_pictures(tmp_path, draw):
+def test_other_errors_of_read_are_raised(tmp_path, draw):
     def read(item):
         raise ZeroDivisionError
 
@@ -253,8 +260,92 @@ def test_an_error_of_the_reader_is_not_the_pictures(tmp_path, draw):
         list(decode_all(many(tmp_path, draw), read))
 
 
-def test_one_lazy_image_many_times(tmp_path, draw):
+def test_the_same_lazy_image_many_times(tmp_path, draw):
     with Image.open(draw(tmp_path / "a.png", 0)) as image:
         results = [result for _, result in decode_all(resolve([image] * 40))]
     assert len(results) == 40
     assert all(np.array_equal(result, open_image(tmp_path / "a.png")) for result in results)
+
+
+@dataclasses.dataclass(frozen=True)
+class SignalTransform:
+    """A preprocessor of another modality: text files with one number per line, or 1-D arrays, to float32 [T]."""
+
+    length: int
+
+    modality = "signal"
+    suffixes = (".sig",)
+    item_ndim = 1
+    error = InputError
+
+    def read(self, source):
+        try:
+            values = (
+                np.loadtxt(source, ndmin=1) if isinstance(source, Path) else np.asarray(source, np.float64)
+            )
+        except ValueError as error:
+            raise InputError(f"expected numbers, got {error}") from error
+        return torch.from_numpy(values[: self.length]).float()
+
+    def collate(self, items):
+        return torch.stack(items)
+
+    def to_dict(self):
+        return {"kind": "signal", "length": self.length}
+
+    def files(self):
+        return {}
+
+    @property
+    def fingerprint(self):
+        return fingerprint_of(self.to_dict())
+
+
+@pytest.fixture
+def signal():
+    PREPROCESSORS.register("signal", SignalTransform)
+    yield SignalTransform(3)
+    PREPROCESSORS.unregister("signal")
+
+
+def test_another_modality_registered_from_outside(signal, tmp_path):
+    preprocessor: Preprocessor = signal
+    save_preprocessor(preprocessor, tmp_path)
+    assert load_preprocessor(preprocessor.to_dict(), tmp_path) == preprocessor
+    with pytest.raises(ValueError, match=r"inputs\.length: expected int, got '3'"):
+        load_preprocessor({"kind": "signal", "length": "3"}, tmp_path)
+
+
+def test_sources_of_another_modality(signal, draw, tmp_path):
+    for name, text in (("b.SIG", "4\n5\n6\n"), ("deep/a.sig", "1\n2\n3\n"), ("c.sig", "x"), (".d.sig", "7")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    draw(tmp_path / "image.png", 0)
+    one, many = np.arange(3.0), np.arange(6.0).reshape(2, 3)
+    sources = resolve(tmp_path, signal)
+    assert below(sources, tmp_path) == ["b.SIG", "c.sig", "deep/a.sig"]
+    results = [result for _, result in decode_all(sources, signal.read)]
+    assert signal.collate([results[0], results[2]]).tolist() == [[4, 5, 6], [1, 2, 3]]
+    assert "expected numbers, got could not convert" in results[1].reason
+    for given, names, single in (
+        (one, ["signal"], True),
+        (torch.from_numpy(one), ["signal"], True),
+        ([one, tmp_path / "b.SIG"], ["signals[0]", str(tmp_path / "b.SIG")], False),
+        (many, ["signals[0]", "signals[1]"], False),
+        (torch.from_numpy(many), ["signals[0]", "signals[1]"], False),
+    ):
+        sources = resolve(given, signal)
+        assert (sources.names, sources.single, sources.strict) == (names, single, True)
+        assert len(list(decode_all(sources, signal.read))) == len(names)
+    for given, reason in (
+        (None, "signal: expected a path, .* got NoneType"),
+        ([one, 7], r"signals\[1\]: expected a path, .* got int"),
+        ("no/such.sig", "no/such.sig: no such file or folder"),
+        (str(tmp_path / "no" / "*.sig"), "no such folder"),
+    ):
+        with pytest.raises(InputError, match=reason) as caught:
+            resolve(given, signal)
+        assert not isinstance(caught.value, ImageError)
+        assert isinstance(caught.value, FileNotFoundError) == ("no such" in reason)
+    with pytest.raises(InputError, match=r"signals\[0\]: expected numbers, got"):
+        list(decode_all(resolve([np.array(["x"])], signal), signal.read))

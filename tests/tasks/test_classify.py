@@ -5,19 +5,19 @@ import torch
 
 from multimodal.results import Classification, Results
 from multimodal.tasks import DEFAULT_TEMPLATES
-from multimodal.tasks.classify import CACHED, checked_templates
+from multimodal.tasks.classify import MAX_CACHED_CLASS_SETS, checked_templates
 
 NAMES = ["cat", "dog", "lazy fox", "grass"]
 
 
 def by_hand(model, image, words, templates):
     """Probabilities in plain Python: the mean of unit vectors, a softmax over scaled cosines."""
-    picture = model.embed_images(image)[0].double()
+    image = model.embed_images(image)[0].double()
     logits = {}
     for name, synonyms in words.items():
         rows = [model.embed_texts(t.format(w))[0].double() for t in templates for w in synonyms]
         mean = sum(rows) / len(rows)
-        logits[name] = math.exp(model.logit_scale) * float(picture @ mean / mean.norm())
+        logits[name] = math.exp(model.logit_scale) * float(image @ mean / mean.norm())
     top = max(logits.values())
     total = sum(math.exp(value - top) for value in logits.values())
     return {name: math.exp(value - top) / total for name, value in logits.items()}
@@ -38,7 +38,7 @@ def test_as_by_hand(tiny_model, photos, templates):
         assert result.item.name == str(path)
         assert result.image.size == (40, 48)
         scores.add(round(result.score, 6))
-    assert len(scores) == 6  # the pictures differ
+    assert len(scores) == 6  # the images differ
 
 
 def test_one_gives_one(tiny_model, photos):
@@ -55,7 +55,7 @@ def test_top_k_keeps_probabilities(tiny_model, photos):
     assert list(best.scores.items()) == list(whole.scores.items())[:2]
     assert tiny_model.classify(photos / "0.png", NAMES, top_k=100) == whole
     for top_k in (0, -1, 1.5, True):
-        with pytest.raises(ValueError, match="top_k must be None or a whole number of at least 1"):
+        with pytest.raises(ValueError, match="top_k: expected None or a whole number of at least 1"):
             tiny_model.classify(photos / "0.png", NAMES, top_k=top_k)
 
 
@@ -131,14 +131,15 @@ def test_templates_that_are_refused(tiny_model, photos, templates, match):
 
 
 def count_texts(model):
-    """A list that grows by the number of texts of each pass through the text tower."""
+    """A list that grows by the number of texts of each pass through the text encoder."""
     counts = []
-    model.network.dual.text_projection.register_forward_hook(lambda _, args, __: counts.append(len(args[0])))
+    model.network.projections["text"].register_forward_hook(lambda _, args, __: counts.append(len(args[0])))
     return counts
 
 
 def test_class_embeddings_are_computed_once(make_model, photos):
     model = make_model()
+    model.network.requires_grad_(False)  # as `load` does
     counts = count_texts(model)
     first = model.classify(photos, NAMES)
     assert sum(counts) == len(NAMES) * len(DEFAULT_TEMPLATES)
@@ -147,11 +148,11 @@ def test_class_embeddings_are_computed_once(make_model, photos):
     model.classify(photos, NAMES, templates=["{}"])
     model.classify(photos, NAMES[::-1], templates=["{}"])
     assert sum(counts) == len(NAMES) * (len(DEFAULT_TEMPLATES) + 2)
-    for i in range(CACHED):
+    for i in range(MAX_CACHED_CLASS_SETS):
         model.class_embeddings([f"{i}"], ["{}"])
-    assert len(model.class_cache) == CACHED
+    assert len(model.class_cache) == MAX_CACHED_CLASS_SETS
     model.classify(photos, NAMES)  # long forgotten
-    assert sum(counts) == len(NAMES) * (2 * len(DEFAULT_TEMPLATES) + 2) + CACHED
+    assert sum(counts) == len(NAMES) * (2 * len(DEFAULT_TEMPLATES) + 2) + MAX_CACHED_CLASS_SETS
 
 
 @pytest.mark.parametrize("fused", [True, False])
@@ -160,7 +161,7 @@ def test_training_makes_the_cache_useless(make_model, fused):
     before = model.class_embeddings(NAMES)
     optimizer = torch.optim.AdamW(model.network.parameters(), lr=0.1, fused=fused)
     tokens = model.tokenizer(NAMES)
-    model.network.encode_text(tokens).sum().backward()
+    model.network.encode("text", tokens).sum().backward()
     optimizer.step()
     after = model.class_embeddings(NAMES)
     assert not torch.allclose(before, after)
@@ -168,7 +169,7 @@ def test_training_makes_the_cache_useless(make_model, fused):
     assert torch.equal(model.class_embeddings(NAMES), after)
 
 
-def test_broken_pictures(tiny_model, photos):
+def test_unreadable_images(tiny_model, photos):
     (photos / "1.png").write_bytes(b"")
     with pytest.warns(UserWarning, match="1 of 6 images could not be used"):
         results = tiny_model.classify(photos, NAMES)

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from multimodal.preprocess import ImageError, open_image
-from multimodal.tasks import embed_named_images
+from multimodal.tasks import embed_named
 
 
 def one_by_one(model, paths):
@@ -16,7 +16,7 @@ def one_by_one(model, paths):
     for path in paths:
         images = model.transform(open_image(path))[None]
         with torch.no_grad():
-            embedding = model.network.encode_image(images)[0]
+            embedding = model.network.encode("image", images)[0]
         rows.append(embedding / embedding.norm())
     return torch.stack(rows)
 
@@ -67,7 +67,7 @@ def test_a_broken_picture_in_a_folder_is_left_out(tiny_model, photos):
     with pytest.warns(
         UserWarning, match=r"2 of 7 images could not be used: .*1\.png: .*; .*broken\.png: "
     ) as caught:
-        found = embed_named_images(tiny_model, photos)
+        found = embed_named(tiny_model, photos)
     assert len(caught) == 1
     assert caught[0].filename == __file__  # the line of the caller
     assert [Path(name).name for name in found.names] == ["0.png", "2.png", "3.png", "4.png", "5.png"]
@@ -87,7 +87,7 @@ def test_a_broken_picture_in_a_list_is_an_error(tiny_model, photos):
 
 @pytest.mark.parametrize("batch_size", [0, -1, 1.5, True])
 def test_batch_size(tiny_model, photos, batch_size):
-    with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1, got"):
+    with pytest.raises(ValueError, match="batch_size: expected a whole number of at least 1, got"):
         tiny_model.embed_images(photos, batch_size=batch_size)
 
 
@@ -97,7 +97,7 @@ def test_texts_as_one_by_one(tiny_model):
     assert embeddings.shape == (600, 16)
     for text, row in zip(texts[:5], embeddings, strict=False):
         with torch.no_grad():
-            alone = tiny_model.network.encode_text(tiny_model.tokenizer([text]))[0]
+            alone = tiny_model.network.encode("text", tiny_model.tokenizer([text]))[0]
         torch.testing.assert_close(row, alone / alone.norm(), rtol=0, atol=1e-5)
     torch.testing.assert_close(embeddings, embeddings[:5].repeat(120, 1), rtol=0, atol=1e-5)
     torch.testing.assert_close(tiny_model.embed_texts("a cat"), embeddings[:1], rtol=0, atol=1e-5)

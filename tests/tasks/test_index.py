@@ -23,7 +23,7 @@ def model(make_model):
 def seen(model):
     """Grows by the number of images of each pass through the image tower."""
     counts = []
-    model.network.dual.image_encoder.register_forward_hook(lambda _, args, __: counts.append(len(args[0])))
+    model.network.encoders["image"].register_forward_hook(lambda _, args, __: counts.append(len(args[0])))
     return counts
 
 
@@ -96,7 +96,7 @@ def test_queries(index, model, photos):
 
 def test_queries_that_are_refused(index, photos):
     for k in (0, -1, 2.5, True):
-        with pytest.raises(ValueError, match="k must be a whole number of at least 1"):
+        with pytest.raises(ValueError, match="k: expected a whole number of at least 1"):
             index.search("a cat", k=k)
     for embedding in (torch.zeros(16), torch.ones(3), torch.full((16,), torch.nan), np.ones(17)):
         with pytest.raises(ValueError, match=r"expected a finite embedding \[16\] that is not zero"):
@@ -204,7 +204,9 @@ def test_open(index, model, photos, tmp_path):
         assert again.folder == photos
         assert again.path == tmp_path / "photos.db"
         assert again.search("a cat", k=1)[0]._repr_html_().count("<img") == 0
-        with pytest.raises(FileNotFoundError, match="no folder at"):
+        with pytest.raises(
+            FileNotFoundError, match="folder: expected a folder, got .*, which does not exist"
+        ):
             again.update()
         assert len(again) == 6
     with pytest.raises(ValueError, match="closed"):
@@ -218,7 +220,7 @@ def test_another_model_is_refused(index, make_model, photos, tmp_path):
         lambda: Index.open(tmp_path / "photos.db", other),
         lambda: other.index(photos, path=tmp_path / "photos.db"),
     ):
-        with pytest.raises(ValueError, match="do not compare") as error:
+        with pytest.raises(ValueError, match="cannot be compared") as error:
             call()
         for part in ("tiny", index.model.fingerprint[:12], "other", other.fingerprint[:12]):
             assert part in str(error.value)
@@ -229,7 +231,9 @@ def test_another_model_is_refused(index, make_model, photos, tmp_path):
 def test_other_folders(index, model, photos, tmp_path, seen):
     index.close()
     (tmp_path / "others").mkdir()
-    with pytest.raises(ValueError, match=r"photos\.db is the index of .*photos, got .*others"):
+    with pytest.raises(
+        ValueError, match=r"photos\.db: expected the index of .*others, got the index of .*photos"
+    ):
         model.index(tmp_path / "others", path=tmp_path / "photos.db")
     with Index.open(tmp_path / "photos.db", model) as again:
         assert len(again) == 6
@@ -243,23 +247,23 @@ def test_other_folders(index, model, photos, tmp_path, seen):
 
 
 def test_paths_that_are_refused(model, photos, tmp_path):
-    with pytest.raises(FileNotFoundError, match="no folder at"):
+    with pytest.raises(FileNotFoundError, match="folder: expected a folder, got .*, which does not exist"):
         model.index(tmp_path / "none", path=tmp_path / "x.db")
     with pytest.raises(ValueError, match="expected a folder"):
         model.index(photos / "0.png", path=tmp_path / "x.db")
     with pytest.raises(ValueError, match="is not a file"):
         model.index(photos, path=photos)
-    with pytest.raises(FileNotFoundError, match="no index at"):
+    with pytest.raises(FileNotFoundError, match="expected an index, got .*, which does not exist"):
         Index.open(tmp_path / "x.db", model)
     assert not (tmp_path / "x.db").exists()
     content = (photos / "0.png").read_bytes()
-    with pytest.raises(ValueError, match="not an image index"):
+    with pytest.raises(ValueError, match="expected an index, got (another|a damaged)"):
         model.index(photos, path=photos / "0.png")
     assert (photos / "0.png").read_bytes() == content
     connection = sqlite3.connect(tmp_path / "theirs.db")
     connection.execute("CREATE TABLE songs (title)")
     connection.close()
-    with pytest.raises(ValueError, match="not an image index"):
+    with pytest.raises(ValueError, match="expected an index, got (another|a damaged)"):
         model.index(photos, path=tmp_path / "theirs.db")
 
 
@@ -279,7 +283,7 @@ def test_an_interrupted_run_keeps_what_it_has(model, photos, tmp_path, monkeypat
         if len(seen) == 2:  # the third batch never ends
             raise KeyboardInterrupt
 
-    handle = model.network.dual.image_encoder.register_forward_pre_hook(stop)
+    handle = model.network.encoders["image"].register_forward_pre_hook(stop)
     with pytest.raises(KeyboardInterrupt):
         model.index(photos, path=tmp_path / "photos.db")
     handle.remove()

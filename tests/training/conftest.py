@@ -1,4 +1,4 @@
-"""A run as small as one can be, on drawn shapes."""
+"""A run as small as possible, on drawn shapes."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ def shapes(tmp_path_factory) -> Path:
 
 
 def table(**changes: Any) -> dict[str, Any]:
-    """The run as it would be parsed from a file; `changes` replace top-level keys."""
+    """The run as parsed from a file; `changes` replace top-level keys."""
     tower = {"width": 32, "layers": 1, "heads": 2}
     run = {
         "name": "tiny",
@@ -28,12 +28,16 @@ def table(**changes: Any) -> dict[str, Any]:
         "checkpoint_every": 3,
         "workers": 0,
         "precision": "float32",
-        "tokenizer": {"vocab_size": 300, "context_length": 64},
+        "inputs": {"text": {"kind": "bpe", "vocab_size": 300, "context_length": 64}},
+        "objective": [{"kind": "contrastive"}, {"kind": "captioning"}],
         "model": {
+            "kind": "coca",
             "embed_dim": 16,
-            "image": {"image_size": 32, "patch_size": 16, **tower},
-            "text": dict(tower),
-            "decoder": dict(tower),
+            "encoders": {
+                "image": {"kind": "vit", "image_size": 32, "patch_size": 16, **tower},
+                "text": {"kind": "text", **tower},
+            },
+            "decoder": {"kind": "text", **tower},
         },
         "optimizer": {"lr": 1e-3, "warmup": 2},
         "data": [{"path": "train"}],

@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from multimodal.evaluation import Report
+from multimodal.metrics import Measure
 from multimodal.training import TrainingError, train
 from multimodal.zoo import load
 from tests.training.conftest import table
@@ -39,7 +41,7 @@ def test_a_run_leaves_a_model_its_figures_and_its_curves(make_run, shapes, tmp_p
 
     def evaluate(model):
         seen.append(model.embed_texts(["a red circle"]))
-        return {"set/measure": 0.25 * len(seen)}
+        return Report((Measure("set", "measure", 0.25 * len(seen), 1),))
 
     run = make_run(evaluate_every=4, card={"about": "A test."}, resize="squash")
     out = train(run, tmp_path / "run", shapes, device=CPU, evaluate=evaluate)
@@ -60,9 +62,10 @@ def test_a_run_leaves_a_model_its_figures_and_its_curves(make_run, shapes, tmp_p
     assert model.can == {"classify", "search", "caption"}
     assert torch.equal(model.embed_texts(["a red circle"]), seen[-1])
     assert model.card["about"] == "A test."
-    assert model.card["figures"] == {"set/measure": 0.5}
+    measure = {"dataset": "set", "measure": "measure", "value": 0.5, "n": 1, "unit": "number"}
+    assert model.card["figures"] == [measure]
     assert model.card["training"]["samples"] == 96
-    assert "set/measure" in (out / "README.md").read_text()
+    assert "| set | measure | 0.500 | 1 |" in (out / "README.md").read_text()
 
 
 def test_training_learns(finished):
@@ -89,9 +92,9 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(finished, make_run, shap
 
 
 STAGES = [
-    {"steps": 3, "side": 16, "batch_size": 8, "objective": {"captioning": 0.0}, "freeze": ["dual.text_encoder"]},
+    {"steps": 3, "image_size": 16, "batch_size": 8, "objective": {"captioning": 0.0}, "freeze": ["encoders.text"]},
     {"steps": 4},
-    {"steps": 2, "freeze": ["dual"], "objective": {"contrastive": 0.0}},
+    {"steps": 2, "freeze": ["encoders"], "objective": {"contrastive": 0.0}},
 ]  # fmt: skip
 
 
@@ -123,11 +126,12 @@ def test_stages_follow_each_other_and_resume_anywhere(make_run, shapes, tmp_path
 
 
 def test_labels_may_come_in_a_later_stage(make_run, shapes, tmp_path):
-    words = {"contrastive": 1.0, "captioning": 0.0}
-    stages = [{"steps": 1, "objective": words}, {"steps": 2, "objective": words | {"classification": 1.0}}]
-    out = train(make_run(stages=stages, checkpoint_every=1), tmp_path / "run", shapes, device=CPU)
+    objective = [{"kind": "contrastive"}, {"kind": "classification", "weight": 0.0}]
+    stages = [{"steps": 1}, {"steps": 2, "objective": {"classification": 1.0}}]
+    run = make_run(stages=stages, objective=objective, checkpoint_every=1)
+    out = train(run, tmp_path / "run", shapes, device=CPU)
     state = load_file(out / "state.safetensors")
-    head = state["master.label_head.weight"]
+    head = state["master.terms.classification.head.weight"]
     moments = [t for name, t in state.items() if name.startswith("optimizer.") and t.shape == head.shape]
     assert len(moments) == 2  # AdamW's: it was trained
 
@@ -137,11 +141,11 @@ def test_labels_may_come_in_a_later_stage(make_run, shapes, tmp_path):
     [
         ({"freeze": ["eyes"]}, "expected the name of a module"),
         ({"weights": [0]}, "weights: expected numbers from 0, not all 0"),
-        ({"objective": {"contrastive": 0.0, "captioning": 0.0}}, "expected a term"),
-        ({"objective": {"sigmoid": True}}, "expected model.logit_bias"),
+        ({"objective": {"contrastive": 0.0, "captioning": 0.0}}, "expected a term with a weight"),
+        ({"objective": {"sigmoid": 1.0}}, r"expected terms of the run, .*, got \['sigmoid'\]"),
     ],
 )
-def test_a_mistake_in_the_last_stage_is_told_at_once(make_run, shapes, tmp_path, last, message):
+def test_a_mistake_in_the_last_stage_is_found_at_once(make_run, shapes, tmp_path, last, message):
     with pytest.raises(ValueError, match=message):
         train(make_run(stages=[{"steps": 1}, {"steps": 1, **last}]), tmp_path / "run", shapes, device=CPU)
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
@@ -180,7 +184,7 @@ def test_numbers_that_are_not_finite_stop_the_run_before_the_step(make_run, shap
 
 
 def test_a_decoder_alone_on_a_frozen_encoder(finished, make_run, shapes, tmp_path):
-    run = make_run(start_from=str(finished), freeze=["dual"], objective={"contrastive": 0.0}, steps=2)
+    run = make_run(start_from=str(finished), freeze=["encoders"], objective=[{"kind": "captioning"}], steps=2)
     out = train(run, tmp_path / "run", shapes, device=CPU)
     before, after = load_file(finished / "model.safetensors"), load_file(out / "model.safetensors")
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
@@ -191,9 +195,8 @@ def test_a_decoder_alone_on_a_frozen_encoder(finished, make_run, shapes, tmp_pat
 def test_a_dual_encoder_with_the_sigmoid_loss(precision, make_run, shapes, tmp_path):
     model = table()["model"]
     del model["decoder"]
-    run = make_run(
-        model=model | {"logit_bias": -10.0}, objective={"sigmoid": True}, steps=3, precision=precision
-    )
+    model |= {"kind": "dual_encoder", "logit_bias": -10.0}
+    run = make_run(model=model, objective=[{"kind": "sigmoid"}], steps=3, precision=precision)
     out = train(run, tmp_path / "run", shapes, device=CPU)
     assert load(out, device=CPU).can == {"classify", "search"}
     assert all(math.isfinite(loss) for loss in losses(out))

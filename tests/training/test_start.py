@@ -7,11 +7,12 @@ from multimodal.training.start import with_tokenizer
 
 
 def test_the_network_reads_what_the_tokenizer_writes():
-    config = DualEncoderConfig(ImageEncoderConfig(32), TextEncoderConfig(), 16)
+    encoders = {"image": ImageEncoderConfig(image_size=32), "text": TextEncoderConfig()}
+    config = DualEncoderConfig(encoders=encoders, embed_dim=16)
     tokenizer = BPETokenizer.train(["a cat"], 300, 12)
-    text = with_tokenizer(config, tokenizer).text
+    text = with_tokenizer(config, tokenizer).encoders["text"]
     assert (text.vocab_size, text.context_length, text.eos_id) == (tokenizer.vocab_size, 12, 2)
-    endless = HFTokenizer(tokenizer.definition, HFSettings(12, pad_id=0))
+    endless = HFTokenizer(tokenizer.tokenizer_json, HFSettings(12, pad_id=0))
     with pytest.raises(
         ValueError, match="expected one with an eos_id, by which a text is known to end, got none"
     ):

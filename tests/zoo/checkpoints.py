@@ -1,14 +1,14 @@
-"""Small checkpoints of others, with random weights, made and saved by the libraries that they belong to."""
+"""Small third-party checkpoints with random weights, made and saved by the libraries that they belong to."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from tests.preprocess.tokenizers.peers import PEERS, clip_files
 from torch import nn
-
-from tests.preprocess.tokenizers.peers import PEERS
 
 TOWER = {
     "hidden_size": 32,
@@ -19,10 +19,10 @@ TOWER = {
 OPEN_CLIP = {
     "embed_dim": 16,
     "vision_cfg": {"image_size": 32, "patch_size": 16, "width": 64, "layers": 2},
-    "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
+    "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2},
 }
-# With a tower that stays open_clip's
-FOREIGN_TOWER = OPEN_CLIP | {
+# With an image tower that stays open_clip's
+OPEN_CLIP_TOWER = OPEN_CLIP | {
     "vision_cfg": {"image_size": 64, "timm_model_name": "test_resnet", "timm_pool": "", "timm_proj": "linear"}
 }
 
@@ -39,16 +39,31 @@ def spread(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
+@cache
+def letters() -> Any:
+    """CLIP's tokenizer without merges: 512 tokens of one letter, and the two ends."""
+    from transformers import CLIPTokenizer
+
+    ends = {"<|startoftext|>": 512, "<|endoftext|>": 513}
+    vocab = {token: number for token, number in clip_files()[0].items() if number < 512}
+    return CLIPTokenizer(vocab=vocab | ends, merges=[])
+
+
 def saved_clip(folder: Path) -> Path:
     """CLIP of transformers."""
     from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
-    text = TOWER | {"max_position_embeddings": 32, "eos_token_id": 49407}
+    text = TOWER | {
+        "max_position_embeddings": 32,
+        "vocab_size": 514,
+        "bos_token_id": 512,
+        "eos_token_id": 513,
+    }
     config = CLIPConfig(
         text_config=text, vision_config=TOWER | {"image_size": 32, "patch_size": 16}, projection_dim=16
     )
     spread(CLIPModel(config)).save_pretrained(folder)
-    PEERS["clip"].make().save_pretrained(folder)
+    letters().save_pretrained(folder)
     square = {"height": 32, "width": 32}
     CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=square).save_pretrained(folder)
     return folder
@@ -78,8 +93,7 @@ def saved_blip(folder: Path, kind: str) -> Path:
     )
     spread(getattr(transformers, f"Blip{kind}")(config)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    size_ = {"height": 32, "width": 32}
-    transformers.BlipImageProcessorPil(size=size_).save_pretrained(folder)
+    transformers.BlipImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
     return folder
 
 
@@ -94,3 +108,13 @@ def saved_open_clip(folder: Path, table: dict[str, Any] = OPEN_CLIP) -> Path:
     config = {"model_cfg": table, "preprocess_cfg": preprocess | {"resize_mode": "shortest"}}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     return folder
+
+
+KINDS = {
+    "clip": saved_clip,
+    "open_clip": saved_open_clip,
+    "open_clip tower": lambda folder: saved_open_clip(folder, OPEN_CLIP_TOWER),
+    "captioner": lambda folder: saved_blip(folder, "ForConditionalGeneration"),
+    "matcher": lambda folder: saved_blip(folder, "ForImageTextRetrieval"),
+    "answerer": lambda folder: saved_blip(folder, "ForQuestionAnswering"),
+}

@@ -1,4 +1,4 @@
-"""What is listed by name: everything can be looked up, and says what it can do."""
+"""The list of models that `load` knows by name."""
 
 import open_clip
 import pytest
@@ -7,16 +7,16 @@ from multimodal import load, models
 from multimodal.zoo.catalogue import SHIPPED
 
 
-def test_the_model_in_the_package_comes_first_and_is_what_the_list_says():
+def test_the_model_in_the_package_comes_first_and_is_as_listed():
     listed = models()[0]
     model = load("small", device="cpu")
     assert (listed.name, listed.where) == ("small", "in the package")
     assert set(listed.can) == model.can
-    assert listed.parameters == model.parameters
+    assert listed.num_parameters == model.num_parameters
     assert set(SHIPPED) == {listed.name}
 
 
-def test_families_lie_together():
+def test_families_are_contiguous():
     groups = [family for family, _ in models().groups]
     assert len(set(groups)) >= 12
     assert groups == sorted(groups, key=groups.index)
@@ -24,15 +24,15 @@ def test_families_lie_together():
     assert {"CLIP", "SigLIP", "SigLIP 2", "CoCa", "BLIP", "EVA-CLIP", "MobileCLIP", "ConvNeXt"} <= set(groups)
 
 
-def test_every_tag_is_one_that_open_clip_knows_for_that_activation():
-    """A tag under a name of the other activation would be refused by `load`."""
+def test_every_tag_has_the_activation_of_its_name():
+    """`load` refuses a tag that was trained with the other activation."""
     listed = {(each.name, tag) for each in models() for tag in each.tags}
     assert listed <= set(open_clip.list_pretrained())
     assert ("ViT-B-32-quickgelu", "openai") in listed
     assert ("ViT-B-32", "openai") not in listed
     assert ("ViT-B-32", "laion2b_s34b_b79k") in listed
     everywhere = {tag for _, tag in open_clip.list_pretrained()}
-    assert {tag for _, tag in listed} == everywhere  # none is lost
+    assert {tag for _, tag in listed} == everywhere  # every tag is listed
 
 
 def test_filters():
@@ -48,7 +48,7 @@ def test_filters():
         models(can="fly")
 
 
-def test_a_list_shows_itself():
+def test_list_renders_itself():
     listed = models(family="coca")
     assert str(listed).splitlines()[1].startswith("coca_ViT-B-32  CoCa  classify, search, caption")
     page = listed._repr_html_()

@@ -1,6 +1,6 @@
-"""Names of hubs: what is downloaded, what is checked, and what is left when it goes wrong.
+"""Names on hubs: what is downloaded, what is checked, and what remains after an error.
 
-The hub is a server on this machine, and what asks it is huggingface_hub itself, pointed there.
+The hub is a server on this machine, to which huggingface_hub is redirected.
 """
 
 import os
@@ -17,7 +17,7 @@ import torch
 
 from multimodal.zoo import download, load
 from multimodal.zoo.hub import locate
-from tests.zoo.checkpoints import saved_clip, saved_open_clip
+from tests.zoo.checkpoints import saved_open_clip
 from tests.zoo.hub_server import Hub, running, sha256
 
 NAME = "people/clip"
@@ -25,20 +25,20 @@ SETTINGS = {"config.json", "preprocessor_config.json", "tokenizer.json", "tokeni
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory) -> Path:
-    folder = saved_clip(tmp_path_factory.mktemp("hub") / "clip")
-    (folder / "pytorch_model.bin").write_bytes(b"worse than safetensors")
-    (folder / "README.md").write_text("what nobody needs for loading")
+def folder(checkpoint, tmp_path_factory) -> Path:
+    folder = Path(shutil.copytree(checkpoint("clip"), tmp_path_factory.mktemp("hub") / "clip"))
+    (folder / "pytorch_model.bin").write_bytes(b"less safe than safetensors")
+    (folder / "README.md").write_text("not needed for loading")
     return folder
 
 
 @pytest.fixture
-def hub(checkpoint, tmp_path, monkeypatch):
+def hub(folder, tmp_path, monkeypatch):
     """A hub with one repository, and an empty cache."""
     from huggingface_hub import constants
 
     with running() as hub:
-        hub.folders[NAME] = checkpoint
+        hub.folders[NAME] = folder
         template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, hub.url)
         monkeypatch.setattr(constants, "ENDPOINT", hub.url)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -48,7 +48,7 @@ def hub(checkpoint, tmp_path, monkeypatch):
 
 @pytest.fixture
 def nowhere(hub):
-    """No network: nobody listens any more, and the cache stays."""
+    """No network; the cache remains."""
     hub.shutdown()
     hub.server_close()
     return hub
@@ -63,14 +63,14 @@ def refused(kind: type[Exception], *words: str, name: str = NAME) -> None:
         assert word in message
 
 
-def test_what_is_needed_is_downloaded_once(hub, checkpoint):
+def test_only_needed_files_are_downloaded_and_only_once(hub, folder):
     model = load(NAME, device="cpu")
     assert hub.downloaded == SETTINGS | {"model.safetensors"}
     hub.log.clear()
     again = load(f"hf-hub:{NAME}", device="cpu")
     assert hub.log == []
-    expected = load(checkpoint, device="cpu")
-    assert hub.log == []  # of a folder nobody is asked either
+    expected = load(folder, device="cpu")
+    assert hub.log == []  # a folder does not ask the hub, either
     for found in (model, again):
         assert torch.equal(found.embed_texts(["a cat"]), expected.embed_texts(["a cat"]))
 
@@ -82,53 +82,53 @@ def test_without_a_network_the_cache_is_enough(hub):
     assert load(NAME, device="cpu").fingerprint == before
 
 
-def test_a_pickle_is_downloaded_where_there_is_nothing_better(hub, checkpoint, tmp_path):
+def test_a_pickle_is_downloaded_without_an_alternative(hub, folder, tmp_path):
     from safetensors.torch import load_file
 
-    folder = shutil.copytree(checkpoint, tmp_path / "pickled")
-    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
-    (folder / "model.safetensors").unlink()
-    hub.folders["people/old"] = folder
-    found, expected = load("people/old", device="cpu"), load(checkpoint, device="cpu")
+    pickled = shutil.copytree(folder, tmp_path / "pickled")
+    torch.save(load_file(pickled / "model.safetensors"), pickled / "pytorch_model.bin")
+    (pickled / "model.safetensors").unlink()
+    hub.folders["people/old"] = pickled
+    found, expected = load("people/old", device="cpu"), load(folder, device="cpu")
     assert found.fingerprint == expected.fingerprint
     assert "pytorch_model.bin" in hub.downloaded
 
 
-def test_shards_are_downloaded_all(hub, checkpoint, tmp_path):
+def test_all_shards_are_downloaded(hub, folder, tmp_path):
     from transformers import CLIPModel
 
-    folder = shutil.copytree(checkpoint, tmp_path / "sharded")
-    (folder / "model.safetensors").unlink()
-    CLIPModel.from_pretrained(checkpoint).save_pretrained(folder, max_shard_size="1MB")
-    (folder / "other.safetensors").write_bytes(b"of something else")
-    hub.folders["people/sharded"] = folder
-    shards = {path.name for path in folder.glob("model-*.safetensors")}
+    sharded = shutil.copytree(folder, tmp_path / "sharded")
+    (sharded / "model.safetensors").unlink()
+    CLIPModel.from_pretrained(folder).save_pretrained(sharded, max_shard_size="100KB")
+    (sharded / "other.safetensors").write_bytes(b"another model")
+    hub.folders["people/sharded"] = sharded
+    shards = {path.name for path in sharded.glob("model-*.safetensors")}
     assert len(shards) > 1
     found = load("people/sharded", device="cpu")
-    assert found.fingerprint == load(checkpoint, device="cpu").fingerprint
+    assert found.fingerprint == load(folder, device="cpu").fingerprint
     assert hub.downloaded == SETTINGS | shards | {"model.safetensors.index.json"}
     hub.log.clear()
-    next(path for path in locate("people/sharded").weights.iterdir() if path.name in shards).unlink()
-    load("people/sharded", device="cpu")  # a cache without one of them is no cache
+    next(path for path in locate("people/sharded").path.iterdir() if path.name in shards).unlink()
+    load("people/sharded", device="cpu")  # a cache without one of them is incomplete
     assert hub.log
 
 
-def test_another_hash_is_refused_and_removed(hub, checkpoint):
+def test_another_hash_is_refused_and_removed(hub, folder):
     hub.spoiled.add("model.safetensors")
-    expected = sha256(checkpoint / "model.safetensors")
+    expected = sha256(folder / "model.safetensors")
     with pytest.raises(
-        ValueError, match=f"model.safetensors: expected sha256 {expected}, .*, got [0-9a-f]{{64}}"
+        ValueError, match=f"model.safetensors: expected sha256 {expected} as on the hub, got [0-9a-f]{{64}}"
     ):
         load(NAME, device="cpu")
     hub.log.clear()
     with pytest.raises(ValueError, match="expected sha256"):
         load(NAME, device="cpu")
-    assert hub.downloaded == {"model.safetensors"}  # again, as nothing of it was kept
+    assert hub.downloaded == {"model.safetensors"}  # again, because nothing was kept
     hub.spoiled.clear()
     load(NAME, device="cpu", verify=False)
 
 
-def test_a_download_that_was_cut_is_done_again(hub, tmp_path):
+def test_an_interrupted_download_is_repeated(hub, tmp_path):
     hub.cut["model.safetensors"] = 1000
     refused(FileNotFoundError, "503")
     assert not [
@@ -139,7 +139,7 @@ def test_a_download_that_was_cut_is_done_again(hub, tmp_path):
     assert load(NAME, device="cpu").can == {"classify", "search"}
 
 
-def test_what_another_program_left_out_of_the_cache_is_fetched(hub):
+def test_files_missing_from_the_cache_are_fetched(hub):
     from huggingface_hub import hf_hub_download
 
     for name in ("config.json", "model.safetensors"):
@@ -148,12 +148,12 @@ def test_what_another_program_left_out_of_the_cache_is_fetched(hub):
     assert hub.downloaded == SETTINGS | {"model.safetensors"}
 
 
-def test_a_repository_that_asks_for_consent(hub):
+def test_a_gated_repository(hub):
     hub.gated.add(NAME)
     refused(FileNotFoundError, "asks for consent", f"huggingface.co/{NAME}", "hf auth login")
 
 
-def test_a_repository_that_is_not_there(hub):
+def test_an_unknown_repository(hub):
     refused(FileNotFoundError, "expected a folder or file here, or a repository", name="people/nothing")
 
 
@@ -163,7 +163,7 @@ def test_a_repository_without_weights(hub, tmp_path):
     refused(FileNotFoundError, "expected model.safetensors or", "README.md", name="people/empty")
 
 
-def test_without_a_network_it_is_said_what_to_put_where(nowhere):
+def test_without_a_network_the_error_says_what_to_put_where(nowhere):
     refused(
         FileNotFoundError,
         f"`multimodal download {NAME} --to FOLDER`",
@@ -176,7 +176,7 @@ def test_without_a_network_it_is_said_what_to_put_where(nowhere):
     )
 
 
-def test_a_folder_never_asks(hub, checkpoint, monkeypatch):
+def test_a_folder_never_uses_the_network(hub, folder, monkeypatch):
     import socket
 
     asked = []
@@ -186,11 +186,11 @@ def test_a_folder_never_asks(hub, checkpoint, monkeypatch):
         raise ConnectionRefusedError
 
     monkeypatch.setattr(socket.socket, "connect", connect)
-    load(checkpoint, device="cpu")
+    load(folder, device="cpu")
     load("small", device="cpu")
     assert asked == []
     refused(FileNotFoundError, name="people/other")
-    assert asked  # the guard is one
+    assert asked  # the patch works
 
 
 # Names of open_clip
@@ -204,15 +204,15 @@ def test_a_tag_finds_its_file(hub, tmp_path):
         (folder / name).write_bytes(name.encode())
     hub.folders[repo] = folder
     found = locate("ViT-B-32:laion2b_s34b_b79k")
-    assert found.weights.read_bytes() == b"open_clip_model.safetensors"
+    assert found.path.read_bytes() == b"open_clip_model.safetensors"
     assert hub.downloaded == {"open_clip_model.safetensors"}
-    assert found.architecture == "ViT-B-32"
-    assert found.preprocess["mean"] == open_clip.get_pretrained_cfg("ViT-B-32", "laion2b_s34b_b79k")["mean"]
+    assert found.format.model_cfg == open_clip.get_model_config("ViT-B-32")
+    assert found.format.preprocess_cfg == open_clip.get_pretrained_cfg("ViT-B-32", "laion2b_s34b_b79k")
     repo, _, file = open_clip.get_pretrained_cfg("ViTamin-S", "datacomp1b")["hf_hub"].rpartition("/")
     hub.folders[repo] = tmp_path / "vitamin"
     hub.folders[repo].mkdir()
     (hub.folders[repo] / file).write_bytes(b"named")
-    assert locate("ViTamin-S:datacomp1b").weights.name == file
+    assert locate("ViTamin-S:datacomp1b").path.name == file
 
 
 @pytest.mark.parametrize(
@@ -225,34 +225,34 @@ def test_a_tag_finds_its_file(hub, tmp_path):
         ("ViT-Z:openai", "ViT-Z:openai: expected an architecture of open_clip, got 'ViT-Z'"),
     ],
 )
-def test_tags_that_nobody_knows(hub, name, told):
+def test_unknown_tags(hub, name, told):
     with pytest.raises(FileNotFoundError, match=told):
         load(name)
     assert hub.log == []
 
 
 def test_all_of_open_clip_is_on_hubs():
-    """So that there is one way to download."""
+    """So one way to download is enough."""
     for name, tag in open_clip.list_pretrained():
         assert open_clip.get_pretrained_cfg(name, tag).get("hf_hub"), (name, tag)
 
 
-# Folders for elsewhere
+# Folders for other machines
 
 
-def test_download_makes_a_folder_that_loads(hub, checkpoint, tmp_path):
+def test_download_makes_a_folder_that_loads(hub, folder, tmp_path):
     files = download(NAME, tmp_path / "new" / "clip")
     assert {path.name for path in files} == SETTINGS | {"model.safetensors"}
     hub.log.clear()
     found = load(tmp_path / "new" / "clip", device="cpu")
     assert hub.log == []
-    assert found.fingerprint == load(checkpoint, device="cpu").fingerprint
-    with pytest.raises(ValueError, match=r"to: expected a new folder, got .*, which is there"):
+    assert found.fingerprint == load(folder, device="cpu").fingerprint
+    with pytest.raises(ValueError, match=r"to: expected a new folder, got .*, which exists"):
         download(NAME, tmp_path / "new" / "clip")
 
 
-def test_download_of_a_tag_says_what_it_is(hub, tmp_path):
-    """A file alone, as under most tags, gets the config that open_clip has for its architecture."""
+def test_download_of_a_tag_has_a_config(hub, tmp_path):
+    """A single file, as for most tags, gets the config that open_clip has for its architecture."""
     repo = open_clip.get_pretrained_cfg("ViT-B-32", "laion2b_s34b_b79k")["hf_hub"].rstrip("/")
     hub.folders[repo] = saved_open_clip(tmp_path / "laion")
     (tmp_path / "laion" / "open_clip_config.json").unlink()
@@ -262,11 +262,13 @@ def test_download_of_a_tag_says_what_it_is(hub, tmp_path):
         "open_clip_model.safetensors",
         "open_clip_config.json",
     }
-    with pytest.raises(ValueError, match=r"image_size: expected 64, .* got 224"):  # those of a smaller model
+    with pytest.raises(
+        ValueError, match=r"image_size: expected 64, .* got 224"
+    ):  # the weights of a smaller model
         load(tmp_path / "out", device="cpu")
 
 
-def test_a_download_that_fails_leaves_no_folder(hub, tmp_path):
+def test_a_failed_download_leaves_no_folder(hub, tmp_path):
     hub.cut["model.safetensors"] = 1000
     with pytest.raises(FileNotFoundError, match="503"):
         download(NAME, tmp_path / "new")
@@ -274,7 +276,7 @@ def test_a_download_that_fails_leaves_no_folder(hub, tmp_path):
 
 
 def test_the_command_with_the_settings_of_the_hub(hub: Hub, tmp_path):
-    """HF_ENDPOINT and HF_HOME are read by huggingface_hub; the bar is its own."""
+    """huggingface_hub reads HF_ENDPOINT and HF_HOME, and draws the progress bar."""
     environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}
     environment.pop("HF_HUB_CACHE", None)
     command = [sys.executable, "-m", "multimodal.cli", "download", NAME, "--to", str(tmp_path / "clip")]

@@ -1,4 +1,4 @@
-"""What is listed by name is what `load` opens, and as large as it says."""
+"""Models have as many parameters as the list says."""
 
 import json
 
@@ -49,10 +49,10 @@ PEERS = {
 
 
 @pytest.mark.parametrize(("name", "parameters"), [(entry[0], entry[3]) for entry in HUB])
-def test_parameters_of_the_hubs_models(name, parameters):
+def test_parameters_of_models_on_the_hub(name, parameters):
     with torch.device("meta"):
         peer = PEERS[name]()
-    # A network of ours that matches has the scale of one that embeds, which transformers drops.
+    # Our matcher has a logit_scale, which transformers drops.
     scale = isinstance(peer, hf.BlipForImageTextRetrieval)
     assert parameters == sum(parameter.numel() for parameter in peer.parameters()) + scale
 
@@ -60,13 +60,13 @@ def test_parameters_of_the_hubs_models(name, parameters):
 def test_the_shipped_model_is_as_listed():
     [listed] = [each for each in models() if each.where == "in the package"]
     model = load(listed.name, device="cpu")
-    assert (listed.parameters, set(listed.can)) == (model.parameters, set(model.can))
+    assert (listed.num_parameters, set(listed.can)) == (model.num_parameters, model.can)
     assert (
         json.loads((SHIPPED["small"] / "config.json").read_text())["card"]["contract"]
         == model.card["contract"]
     )
 
 
-def test_all_of_open_clip_are_counted():
-    assert all(each.parameters is not None for each in models())
+def test_all_models_are_counted():
+    assert all(each.num_parameters is not None for each in models())
     assert len({each.name for each in models()}) == len(models())

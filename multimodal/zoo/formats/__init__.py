@@ -1,1 +1,10 @@
-"""Foreign checkpoints: one converter a format, dict in, dict out."""
+"""Checkpoint formats: one file for each, which recognises, reads and converts it."""
+
+import multimodal.zoo.formats.open_clip
+import multimodal.zoo.formats.own
+import multimodal.zoo.formats.salesforce
+import multimodal.zoo.formats.transformers_blip
+import multimodal.zoo.formats.transformers_clip  # noqa: F401
+from multimodal.zoo.formats.format import FORMATS, Format, recognise
+
+__all__ = ["FORMATS", "Format", "recognise"]

@@ -1,100 +1,138 @@
-"""The original BLIP files (.pth, a state dict under "model"; Li et al. 2022): no config, the weights tell all."""
+"""The original files of BLIP (Li et al. 2022): a state dict under "model", whose shapes describe the model."""
 
 import math
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from multimodal.decoders import TextDecoderConfig
 from multimodal.encoders import ImageEncoderConfig, TextEncoderConfig
-from multimodal.models import AnswererConfig, ImageCaptionerConfig, MatcherConfig, NetworkConfig
-from multimodal.zoo.formats import transformers_blip
-from multimodal.zoo.formats.names import flattened, renamed, timm_rules
+from multimodal.preprocess import ImageTransform, read_tokenizer_json
+from multimodal.zoo.checkpoint import Checkpoint, third_party
+from multimodal.zoo.contract import encoder_configs
+from multimodal.zoo.formats.format import FORMATS
+from multimodal.zoo.formats.hf_tokenizer import build_tokenizer, token_ids
+from multimodal.zoo.formats.names import flatten_image_tensors, rename, timm_rules
+from multimodal.zoo.formats.transformers_blip import ANSWERER, CAPTIONER, MATCHER, blip_config
+from multimodal.zoo.formats.transformers_blip import convert_weights as convert_bert
+from multimodal.zoo.weights import SUFFIXES, CheckpointError, read_weights
 
-ADDED = 2  # [DEC], with which the decoder begins, and [ENC] follow the vocabulary of BERT
-HEAD = 64  # width of an attention head, in all of them
-# Only for training: momentum copies, queues and the temperature of distillation.
+MARK = "visual_encoder.cls_token"  # a key that all of them have
+ADDED_TOKENS = 2  # after the vocabulary of BERT: [DEC], with which the decoder begins, and [ENC]
+HEAD_WIDTH = 64  # of attention
+# Only for training: momentum copies, queues and the temperature of distillation
 TRAINING = re.compile(r"(.*_m\..*|.*_queue|.*queue_ptr|ptr_queue)")
+MATCHING = ("text_encoder.", "vision_proj.", "text_proj.", "itm_head.")
 
 
-def recognised(state: Mapping[str, Tensor]) -> bool:
-    return "visual_encoder.cls_token" in state
+class SalesforceFormat:
+    """A file of weights, with the vocab.txt of bert-base-uncased beside it or in the folder `tokenizer`.
 
-
-def network(state: Mapping[str, Tensor], eos_id: int) -> NetworkConfig:
-    """The network that the shapes of a state dict describe. ValueError where one is missing.
-
-    eos_id: that of [SEP], with which texts end.
+    A pretrained model, which matches and captions, is opened as a captioner.
     """
-    _, places, width = _shape(state, "visual_encoder.pos_embed", 3)
-    patch = _shape(state, "visual_encoder.patch_embed.proj.weight", 4)[-1]
+
+    def recognises(self, path: Path) -> bool:
+        return path.is_file() and path.suffix.lower() in SUFFIXES and MARK in read_weights(path)
+
+    def open(self, path: Path, tokenizer: Path | None) -> Checkpoint:
+        state = {key: tensor for key, tensor in read_weights(path).items() if not TRAINING.fullmatch(key)}
+        if "itm_head.weight" in state and has_decoder(state):
+            state = {key: tensor for key, tensor in state.items() if not key.startswith(MATCHING)}
+        folder = path.parent if tokenizer is None else tokenizer
+        try:
+            definition = read_tokenizer_json(folder)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{path}: expected the vocab.txt or tokenizer.json of bert-base-uncased beside it, or its folder as "
+                "`tokenizer`, got neither"
+            ) from error
+        bos_id, eos_id, pad_id = token_ids(definition, "[CLS]", "[SEP]", "[PAD]")
+        special = {"bos_id": bos_id, "eos_id": eos_id, "pad_id": pad_id}
+        config = read_model(state, eos_id)
+        encoders = encoder_configs(config)
+        text = encoders.get("text") or config.decoder
+        inputs = {
+            "image": ImageTransform(encoders["image"].image_size, resize="squash"),
+            "text": build_tokenizer(
+                folder, definition, {}, text, clean_up_tokenization_spaces=True, **special
+            ),
+        }
+        weights = convert_weights(state, config)
+        return third_party("Salesforce BLIP", path.stem, path, config, weights, inputs)
+
+
+def has_decoder(state: Mapping[str, Tensor]) -> bool:
+    return "text_decoder.bert.embeddings.word_embeddings.weight" in state
+
+
+def read_model(state: Mapping[str, Tensor], eos_id: int) -> Any:
+    """The model that the shapes of a state dict describe. Raises CheckpointError if one is missing.
+
+    eos_id: of [SEP], with which texts end
+    """
+    _, positions, width = _shape(state, "visual_encoder.pos_embed", 3)
+    patch_size = _shape(state, "visual_encoder.patch_embed.proj.weight", 4)[-1]
     image = ImageEncoderConfig(
-        image_size=math.isqrt(places - 1) * patch,
-        patch_size=patch,
+        image_size=math.isqrt(positions - 1) * patch_size,
+        patch_size=patch_size,
         width=width,
         layers=_count(state, r"visual_encoder\.blocks\.(\d+)\..*"),
-        heads=width // HEAD,
+        heads=width // HEAD_WIDTH,
         mlp_ratio=_shape(state, "visual_encoder.blocks.0.mlp.fc1.weight", 2)[0] / width,
         eps=1e-6,
     )
-    writes, reads = "text_decoder.bert.embeddings.word_embeddings.weight" in state, "itm_head.weight" in state
-    bert = "text_decoder.bert." if writes else "text_encoder."
-    vocab, hidden = _shape(state, f"{bert}embeddings.word_embeddings.weight", 2)
-    common: dict[str, Any] = {
-        "vocab_size": vocab,
-        "width": hidden,
-        "layers": _count(state, re.escape(bert) + r"encoder\.layer\.(\d+)\..*"),
-        "heads": hidden // HEAD,
-        "mlp_ratio": _shape(state, f"{bert}encoder.layer.0.intermediate.dense.weight", 2)[0] / hidden,
-        "norm": "post",
-        "eps": 1e-12,
-        "context_length": _shape(state, f"{bert}embeddings.position_embeddings.weight", 2)[0],
-    }
-    if vocab <= ADDED:
-        raise ValueError(f"weights: expected the vocabulary of BERT and {ADDED} more, got {vocab}")
-    dec, enc = vocab - 2, vocab - 1
-    encoder = TextEncoderConfig(**common, causal=False, pooling="cls", eos_id=eos_id, memory_width=width)
-    decoder = TextDecoderConfig(**common, bos_id=dec)
-    if reads and not writes:
-        dim = _shape(state, "vision_proj.weight", 2)[0]
-        return MatcherConfig(
-            image, encoder, dim, image_projection="affine", text_projection="affine", matching_id=enc
+    bert = "text_decoder.bert." if has_decoder(state) else "text_encoder."
+    vocab_size, width = _shape(state, f"{bert}embeddings.word_embeddings.weight", 2)
+    if vocab_size <= ADDED_TOKENS:
+        raise CheckpointError(
+            f"weights: expected the vocabulary of BERT and {ADDED_TOKENS} more, got {vocab_size}"
         )
-    if writes and "text_encoder.embeddings.word_embeddings.weight" in state and not reads:
-        return AnswererConfig(image, encoder, decoder, matching_id=enc)
-    return ImageCaptionerConfig(image, decoder)
+    common: dict[str, Any] = {
+        "vocab_size": vocab_size,
+        "context_length": _shape(state, f"{bert}embeddings.position_embeddings.weight", 2)[0],
+        "width": width,
+        "layers": _count(state, re.escape(bert) + r"encoder\.layer\.(\d+)\..*"),
+        "heads": width // HEAD_WIDTH,
+        "mlp_ratio": _shape(state, f"{bert}encoder.layer.0.intermediate.dense.weight", 2)[0] / width,
+        "norm_order": "post",
+        "eps": 1e-12,
+    }
+    text = TextEncoderConfig(**common, causal=False, pooling="cls", eos_id=eos_id)
+    decoder = TextDecoderConfig(**common, head="bert", bos_id=vocab_size - 2)  # [DEC]
+    embed_dim, kind = None, CAPTIONER
+    if not has_decoder(state):
+        embed_dim, kind = _shape(state, "vision_proj.weight", 2)[0], MATCHER
+    elif "text_encoder.embeddings.word_embeddings.weight" in state:
+        kind = ANSWERER
+    return blip_config(kind, image, text, decoder, embed_dim, matching_id=vocab_size - 1)  # [ENC]
 
 
-def weights(state: Mapping[str, Tensor], config: NetworkConfig) -> dict[str, Tensor]:
-    """The state dict by the names of our network of `config`. A pretrained model that matches and writes
-    becomes a captioner."""
-    kept = {key: tensor for key, tensor in state.items() if not TRAINING.fullmatch(key)}
-    temperature = kept.pop("temp", None)
-    if isinstance(config, ImageCaptionerConfig):
-        other = ("text_encoder.", "vision_proj.", "text_proj.", "itm_head.")
-        kept = {key: tensor for key, tensor in kept.items() if not key.startswith(other)}
-    root = "dual." if isinstance(config, MatcherConfig) else ""
-    image = f"{root}image_encoder."
-    vit = {key: tensor for key, tensor in kept.items() if key.startswith("visual_encoder.")}
-    vit = renamed(vit, timm_rules(r"visual_encoder\.", image))
-    flattened(vit, image)
-    text = {key: tensor for key, tensor in kept.items() if not key.startswith("visual_encoder.")}
-    named = vit | transformers_blip.weights(text, config)
-    if temperature is not None and root:
-        named["dual.logit_scale"] = -temperature.log().reshape(())
+def convert_weights(state: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
+    """The state dict by the names of our network of `config`."""
+    bert = dict(state)
+    temperature = bert.pop("temp", None)
+    vit = {key: bert.pop(key) for key in state if key.startswith("visual_encoder.")}
+    named = rename(vit, timm_rules(r"visual_encoder\.")) | convert_bert(bert, config)
+    flatten_image_tensors(named)
+    if temperature is not None and "logit_scale" in named:
+        named["logit_scale"] = -temperature.log().reshape(())
     return named
 
 
 def _shape(state: Mapping[str, Tensor], key: str, dimensions: int) -> tuple[int, ...]:
     shape = tuple(state[key].shape) if key in state else None
     if shape is None or len(shape) != dimensions or 0 in shape:
-        raise ValueError(f"weights: expected {key} of {dimensions} dimensions, got {shape or 'none'}")
+        raise CheckpointError(f"weights: expected {key} of {dimensions} dimensions, got {shape or 'none'}")
     return shape
 
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
-    """How many blocks there are."""
+    """The number of blocks."""
     found = (re.fullmatch(pattern, key) for key in state)
     return 1 + max((int(match[1]) for match in found if match), default=-1)
+
+
+FORMATS.register("salesforce_blip", SalesforceFormat())

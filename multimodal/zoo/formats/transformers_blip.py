@@ -1,6 +1,7 @@
-"""BLIP as transformers keeps it: config.json and state dict."""
+"""BLIP in the format of transformers: a folder with config.json, weights, tokenizer and processor."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,11 +9,20 @@ from torch import Tensor
 
 from multimodal.decoders import TextDecoderConfig
 from multimodal.encoders import ImageEncoderConfig, TextEncoderConfig
-from multimodal.models import AnswererConfig, ImageCaptionerConfig, MatcherConfig, NetworkConfig
-from multimodal.zoo.formats.names import BERT_BLOCK, HF_BLOCK, flattened, fused, renamed, within
-from multimodal.zoo.formats.transformers_clip import VIT, filled, vit_fields
+from multimodal.models import BlipAnswererConfig, BlipMatcherConfig, EncoderDecoderConfig
+from multimodal.preprocess import HFTokenizer
+from multimodal.zoo.formats import names
+from multimodal.zoo.formats.format import FORMATS
+from multimodal.zoo.formats.hf_tokenizer import build_tokenizer, read_files, token_ids
+from multimodal.zoo.formats.transformers_folder import (
+    VIT,
+    TransformersFormat,
+    fill_defaults,
+    transformer_fields,
+)
+from multimodal.zoo.weights import CheckpointError
 
-# What a config.json leaves out (`BlipConfig` of transformers).
+# What a config.json leaves out: the defaults of `BlipConfig` of transformers
 VISION = VIT | {"image_size": 384, "patch_size": 16, "hidden_act": "gelu", "layer_norm_eps": 1e-5}
 TEXT = {
     "vocab_size": 30524,
@@ -27,94 +37,117 @@ TEXT = {
     "sep_token_id": 102,
     "pad_token_id": 0,
 }
-CAPTIONER, MATCHER, ANSWERER = (
-    "BlipForConditionalGeneration",
-    "BlipForImageTextRetrieval",
-    "BlipForQuestionAnswering",
-)
+KINDS = [f"BlipFor{task}" for task in ("ConditionalGeneration", "ImageTextRetrieval", "QuestionAnswering")]
+CAPTIONER, MATCHER, ANSWERER = KINDS
+GENERATION = {"max_new_tokens": 20}  # the default of `generate` in transformers
 
 
-def network(table: Mapping[str, Any]) -> NetworkConfig:
-    """The network of a config.json with model_type "blip"; `architectures` says which of the three it is."""
-    vision, text = filled(table, "vision_config", VISION), filled(table, "text_config", TEXT)
-    image = ImageEncoderConfig(
-        image_size=vision["image_size"],
-        patch_size=vision["patch_size"],
-        **vit_fields(vision),
-    )
+def read_model(table: Mapping[str, Any]) -> Any:
+    """The model of a config.json with model_type "blip"; its `architectures` say which of three it is."""
+    vision, text = fill_defaults(table, "vision_config", VISION), fill_defaults(table, "text_config", TEXT)
     if not 0 <= text["bos_token_id"] < text["vocab_size"]:
-        raise ValueError(
+        raise CheckpointError(
             f"text_config: bos_token_id: expected 0 to {text['vocab_size'] - 1}, got {text['bos_token_id']}"
         )
+    image = ImageEncoderConfig(
+        image_size=vision["image_size"], patch_size=vision["patch_size"], **transformer_fields(vision)
+    )
     common: dict[str, Any] = {
         "vocab_size": text["vocab_size"],
         "context_length": text["max_position_embeddings"],
-        "norm": "post",
-        **vit_fields(text),
+        "norm_order": "post",
+        **transformer_fields(text),
     }
     encoder = TextEncoderConfig(
-        **common,
-        causal=False,
-        pooling="cls",
-        eos_id=text["sep_token_id"],
-        pad_id=text["pad_token_id"],
-        memory_width=image.width,
+        **common, causal=False, pooling="cls", eos_id=text["sep_token_id"], pad_id=text["pad_token_id"]
     )
-    decoder = TextDecoderConfig(**common, bos_id=text["bos_token_id"])
+    decoder = TextDecoderConfig(**common, head="bert", bos_id=text["bos_token_id"])
     kinds = table.get("architectures")
-    if kinds == [CAPTIONER]:
-        return ImageCaptionerConfig(image, decoder)
-    if kinds == [ANSWERER]:
-        return AnswererConfig(image, encoder, decoder)
-    if kinds == [MATCHER]:
-        dim = table.get("image_text_hidden_size", 256)
-        return MatcherConfig(image, encoder, dim, image_projection="affine", text_projection="affine")
-    raise ValueError(f"architectures: expected one of {[CAPTIONER, MATCHER, ANSWERER]}, got {kinds}")
+    if not isinstance(kinds, list) or len(kinds) != 1 or kinds[0] not in KINDS:
+        raise CheckpointError(f"architectures: expected one of {KINDS}, got {kinds}")
+    return blip_config(kinds[0], image, encoder, decoder, table.get("image_text_hidden_size", 256))
 
 
-def weights(state: Mapping[str, Tensor], config: NetworkConfig) -> dict[str, Tensor]:
-    """A state dict of one of the three classes by the names of our network of `config`."""
-    root = "dual." if isinstance(config, MatcherConfig) else ""
-    encoder = f"{root}text_encoder." if isinstance(config, MatcherConfig) else "question_encoder."
-    image = f"{root}image_encoder."
+def blip_config(
+    kind: str,
+    image: ImageEncoderConfig,
+    text: TextEncoderConfig,
+    decoder: TextDecoderConfig,
+    embed_dim: int | None = None,
+    matching_id: int | None = None,
+) -> Any:
+    """The config of one of the three `KINDS` of BLIP from its parts."""
+    encoders = {"image": image, "text": text}
+    if kind == CAPTIONER:
+        return EncoderDecoderConfig(
+            encoder=image, decoder=decoder, pooled_in_memory=True, generation=GENERATION
+        )
+    if kind == ANSWERER:
+        return BlipAnswererConfig(
+            encoders=encoders, decoder=decoder, matching_id=matching_id, generation=GENERATION
+        )
+    affine = dict.fromkeys(encoders, "affine")
+    return BlipMatcherConfig(
+        encoders=encoders, embed_dim=embed_dim, projections=affine, matching_id=matching_id
+    )
+
+
+def read_tokenizer(folder: Path, table: Mapping[str, Any], text: Any) -> HFTokenizer:
+    """The tokenizer of BERT, with [CLS] before each text and [SEP] after it."""
+    definition, settings = read_files(folder)
+    tokens = [settings.get(f"{key}_token") or f"[{key.upper()}]" for key in ("cls", "sep", "pad")]
+    bos_id, eos_id, pad_id = token_ids(definition, *tokens)
+    theirs = fill_defaults(table, "text_config", TEXT)
+    expected = [theirs["sep_token_id"], theirs["pad_token_id"]]
+    if [eos_id, pad_id] != expected:
+        raise CheckpointError(
+            f"tokenizer: expected {tokens[1:]} to be {expected} as in the model, got {[eos_id, pad_id]}"
+        )
+    special = {"bos_id": bos_id, "eos_id": eos_id, "pad_id": pad_id}
+    clean_up = settings.get("clean_up_tokenization_spaces", False)
+    return build_tokenizer(
+        folder, definition, settings, text, clean_up_tokenization_spaces=clean_up, **special
+    )
+
+
+def convert_weights(state: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
+    """The state dict of one of the three classes, by the names of our network of `config`."""
+    image = "encoders.image."
     rules = [
-        (r".*\.position_ids", ""),  # made anew
+        (r".*\.position_ids", ""),  # not learned
         (r"text_decoder\.cls\.predictions\.bias", ""),  # the same as decoder.bias
-        (r"logit_scale", f"{root}logit_scale"),
+        (r"logit_scale", "logit_scale"),
         (r"vision_model\.embeddings\.class_embedding", f"{image}class_token"),
         (r"vision_model\.embeddings\.position_embedding", f"{image}positions"),
         (r"vision_model\.embeddings\.patch_embedding\.(.*)", rf"{image}patches.\1"),
-        *within(r"vision_model\.encoder\.layers\.(\d+)\.", HF_BLOCK, rf"{image}blocks.\1."),
+        *names.rules_within(r"vision_model\.encoder\.layers\.(\d+)\.", names.HF_BLOCK, rf"{image}blocks.\1."),
         (r"vision_model\.post_layernorm\.(.*)", rf"{image}norm.\1"),
-        *bert_rules(r"text_encoder\.", encoder),
+        *bert_rules(r"text_encoder\.", "encoders.text."),
         *bert_rules(r"text_decoder\.bert\.", "decoder."),
-        (r"text_decoder\.cls\.predictions\.transform\.dense\.(.*)", r"decoder.transform.0.\1"),
-        (r"text_decoder\.cls\.predictions\.transform\.LayerNorm\.(.*)", r"decoder.norm.\1"),
-        (r"text_decoder\.cls\.predictions\.decoder\.(.*)", r"decoder.head.\1"),
-        (r"vision_proj\.(.*)", r"dual.image_projection.\1"),
-        (r"text_proj\.(.*)", r"dual.text_projection.\1"),
-        (r"itm_head\.(.*)", r"head.\1"),
+        (r"text_decoder\.cls\.predictions\.transform\.dense\.(.*)", r"decoder.head.dense.\1"),
+        (r"text_decoder\.cls\.predictions\.transform\.LayerNorm\.(.*)", r"decoder.head.norm.\1"),
+        (r"text_decoder\.cls\.predictions\.decoder\.(.*)", r"decoder.head.linear.\1"),
+        (r"vision_proj\.(.*)", r"projections.image.\1"),
+        (r"text_proj\.(.*)", r"projections.text.\1"),
+        (r"itm_head\.(.*)", r"matching_head.\1"),
     ]
     state = dict(state)
     bias = "text_decoder.cls.predictions.bias"
-    if bias in state:  # older files have the head's bias there alone, and its weight in the embedding alone
+    if bias in state:  # in older files the only bias of the head, whose weight is only in the embedding
         state.setdefault("text_decoder.cls.predictions.decoder.bias", state[bias])
-    state = fused(
-        state, [f".attention.self.{part}." for part in ("query", "key", "value")], ".attention.self.qkv."
-    )
-    state = fused(
-        state, [f".crossattention.self.{part}." for part in ("key", "value")], ".crossattention.self.kv."
-    )
-    named = renamed(state, rules)
-    flattened(named, image)
-    # The head is the embedding, see `TextDecoderConfig.tie_embeddings`.
-    if "decoder.head.weight" in named and not named["decoder.head.weight"].equal(
-        named["decoder.embedding.weight"]
-    ):
-        raise ValueError("weights: expected a head that shares the weights of the embedding, got another")
-    named.pop("decoder.head.weight", None)
-    if isinstance(config, MatcherConfig):  # its cosines have no scale
-        named.setdefault("dual.logit_scale", torch.tensor(config.logit_scale))
+    for attention, parts in (("attention", ("query", "key", "value")), ("crossattention", ("key", "value"))):
+        fused = f".{attention}.self.{'qkv' if 'query' in parts else 'kv'}."
+        state = names.fuse(state, [f".{attention}.self.{part}." for part in parts], fused)
+    named = names.rename(state, rules)
+    names.flatten_image_tensors(named)
+    # The head shares the weights of the embedding, see `TextDecoderConfig.tie_embeddings`.
+    head = named.pop("decoder.head.linear.weight", None)
+    if head is not None and not head.equal(named["decoder.embedding.weight"]):
+        raise CheckpointError(
+            "weights: expected a head with the weights of the embedding, got different ones"
+        )
+    if hasattr(config, "logit_scale"):  # the matcher of transformers has no scale for its cosines
+        named.setdefault("logit_scale", torch.tensor(config.logit_scale))
     return named
 
 
@@ -123,5 +156,10 @@ def bert_rules(theirs: str, ours: str) -> list[tuple[str, str]]:
         (rf"{theirs}embeddings\.word_embeddings\.(.*)", rf"{ours}embedding.\1"),
         (rf"{theirs}embeddings\.position_embeddings\.weight", f"{ours}positions"),
         (rf"{theirs}embeddings\.LayerNorm\.(.*)", rf"{ours}embedding_norm.\1"),
-        *within(rf"{theirs}encoder\.layer\.(\d+)\.", BERT_BLOCK, rf"{ours}blocks.\1."),
+        *names.rules_within(rf"{theirs}encoder\.layer\.(\d+)\.", names.BERT_BLOCK, rf"{ours}blocks.\1."),
     ]
+
+
+FORMATS.register(
+    "transformers_blip", TransformersFormat(("blip",), read_model, read_tokenizer, convert_weights)
+)

@@ -1,9 +1,9 @@
-"""Small BLIPs of transformers at random weights, which write different sentences about different pictures."""
+"""Small BLIPs of transformers with random weights that write different sentences about different images."""
 
 import torch
 import transformers
 
-from tests.preprocess.tokenizers.peers import PEERS
+from tests.preprocess.texts.peers import PEERS
 
 from .transformers_peers import randomised, save, vocabulary
 
@@ -12,7 +12,7 @@ SIZE = 32
 
 
 def config(width=64, vision_width=64, **vision):
-    """Heads of 64, as in all original files, where the widths are multiples of it."""
+    """Heads of width 64 as in all original files, if the widths are multiples of it."""
     size = vocabulary("bert")
     text = {
         "vocab_size": size + 2,
@@ -50,8 +50,8 @@ def make(kind, config, folder, ends=None, gain=2.0):
 
 @torch.no_grad()
 def lively(peer, ends):
-    """What is written shall vary and not repeat itself: the decoder looks hard at its memory but does not forget the
-    words over it, and minds the place it is at. ends: how much likelier than others the end token is."""
+    """Make sentences vary without repeating words: strong cross-attention, strong values of the words, and strong
+    positions. ends: added to the bias of the end token."""
     for name, parameter in peer.text_decoder.named_parameters():
         if parameter.ndim > 1 and "position_embeddings" in name:
             parameter.mul_(6)
@@ -64,16 +64,16 @@ def lively(peer, ends):
 
 
 def written(ids):
-    """The rows of ids without what `generate` begins with, up to their end.
+    """Rows of ids without the first token, up to the end token.
 
-    It fills up what is shorter with padding, and of beams with the end token (as 0, the padding, is "no" to it).
+    `generate` fills up shorter rows with padding or, for beams, with the end token.
     """
     rows = [row[1:] for row in ids.tolist()]
     return [row[: row.index(SEP)] if SEP in row else row for row in rows]
 
 
 def assert_lively(rows):
-    """20 sentences that differ, of which some end by themselves and some are cut, and none says one word only."""
+    """20 different sentences: some end by themselves, some are cut, and most have more than two words."""
     assert len(rows) == 20
     assert len({tuple(row) for row in rows}) >= 16
     assert len({row[0] for row in rows if row}) >= 5

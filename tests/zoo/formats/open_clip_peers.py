@@ -1,4 +1,4 @@
-"""Models of open_clip at random weights, and folders with them as it saves them."""
+"""Models of open_clip with random weights, and folders with them as it saves them."""
 
 import copy
 import json
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+import timm
 import torch
 from open_clip.model import set_model_preprocess_cfg
 from open_clip.push_to_hf_hub import save_for_hf
@@ -15,7 +16,7 @@ from open_clip.transform import PreprocessCfg
 from torch import nn
 
 from multimodal.zoo.formats.hf_towers import TOWERS
-from tests.preprocess.tokenizers.peers import PEERS
+from tests.preprocess.texts.peers import PEERS
 
 logging.getLogger("timm").setLevel(logging.ERROR)
 # hf_tokenizer_name -> the small tokenizer of its kind
@@ -30,13 +31,55 @@ TOKENIZERS = {
 }
 
 
-def cut(table: dict[str, Any], layers: int = 2) -> dict[str, Any]:
-    """A model config with fewer layers, the same in all else."""
-    table = copy.deepcopy(table)
-    for key in ("vision_cfg", "text_cfg", "multimodal_cfg"):
+# Image towers of timm -> smaller ones of the same kind
+TIMM = {
+    "convnext_base": "test_convnext",
+    "eva02_base_patch16_clip_224": "eva02_tiny_patch14_224",
+    "fastvit_mci1": "fastvit_t8",
+    "vit_base_patch16_siglip_224": "vit_test_patch16_siglip_224",
+}
+# The fields by which text towers of transformers become small
+HF_FIELDS = {
+    "roberta": {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2, "num_hidden_layers": 2},
+    "m2m_100": {
+        **{
+            "d_model": 64,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_ffn_dim": 96,
+            "decoder_ffn_dim": 96,
+        },
+        **{"encoder_attention_heads": 2, "decoder_attention_heads": 2},
+    },
+    "mt5": {"d_model": 64, "d_kv": 32, "d_ff": 96, "num_heads": 2, "num_layers": 2},
+}
+HF_FIELDS["xlm-roberta"] = HF_FIELDS["roberta"]
+SIGLIP_VIT = (64, 2, 2, 4.0)  # width, layers, heads, mlp_ratio
+
+
+@timm.models.register_model
+def vit_test_patch16_siglip_224(pretrained: bool = False, **options: Any) -> nn.Module:
+    """A ViT of SigLIP as timm builds them, but small."""
+    width, layers, heads, _ = SIGLIP_VIT
+    shape = {"patch_size": 16, "embed_dim": width, "depth": layers, "num_heads": heads}
+    options = shape | {"class_token": False, "global_pool": "map"} | options
+    return timm.models.vision_transformer._create_vision_transformer(
+        "vit_test_patch16_siglip_224", pretrained=pretrained, **options
+    )
+
+
+def shrink(table: dict[str, Any], layers: int = 2) -> dict[str, Any]:
+    """A model config with fewer and narrower layers, the same in all else."""
+    table = copy.deepcopy(table) | {"embed_dim": 64}
+    for key, width, heads in (("vision_cfg", 128, None), ("text_cfg", 64, 2), ("multimodal_cfg", 64, 2)):
         part = table.get(key, {})
-        if "layers" in part:
-            part["layers"] = [1] * 4 if isinstance(part["layers"], list) else layers
+        if "layers" in part and isinstance(part["layers"], list):  # a ResNet
+            part |= {"layers": [1] * 4, "width": 8, "head_width": 32}
+        elif "layers" in part:
+            part |= {"layers": layers, "width": width} | ({"heads": heads} if heads else {})
+    vision = table["vision_cfg"]
+    if "timm_model_name" in vision:
+        vision["timm_model_name"] = TIMM.get(vision["timm_model_name"], vision["timm_model_name"])
     return table
 
 
@@ -63,7 +106,7 @@ def build_peer(table: dict[str, Any], folder: Path | None = None) -> nn.Module:
     if custom:
         kind = open_clip.CoCa if "multimodal_cfg" in table else open_clip.CustomTextCLIP
     peer = kind(**table).eval()
-    set_model_preprocess_cfg(peer, asdict(PreprocessCfg()))  # where its folders have mean and std from
+    set_model_preprocess_cfg(peer, asdict(PreprocessCfg()))  # from which its folders get mean and std
     return peer
 
 
@@ -78,7 +121,7 @@ def save_tower(name: str, folder: Path, **changes: Any) -> Path:
 
 @torch.no_grad()
 def spread(peer: nn.Module) -> nn.Module:
-    """Weights that are all random, norms and biases too, which begin as 1 and 0; pictures give what differs."""
+    """Random weights, norms and biases included, with which different images give different features."""
     for module in peer.visual.modules():
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=2 * module.in_features**-0.5)
@@ -88,7 +131,7 @@ def spread(peer: nn.Module) -> nn.Module:
     if hasattr(peer, "text_decoder"):  # made with torch.empty
         peer.text_decoder.text_projection.normal_(0, 0.05)
     norms = [module for module in peer.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:  # statistics of some pictures, or all of them would look alike
+    for norm in norms:  # statistics of some images; with the initial ones, all images would be alike
         norm.train().momentum = 1.0
     if norms:
         size = peer.visual.image_size

@@ -1,22 +1,22 @@
-"""Every architecture of open_clip on the meta device: its names and shapes are those of our network."""
+"""Names and shapes of every architecture of open_clip match our network, on the meta device."""
 
 import open_clip
 import pytest
 import torch
 
-from multimodal.models import build
+from multimodal.models import build_model
+from multimodal.zoo.build import stored
 from multimodal.zoo.catalogue import parameter_counts
-from multimodal.zoo.folder import stored
-from multimodal.zoo.formats import open_clip as converter
-from multimodal.zoo.formats.hf_towers import TOWERS, tower_config
+from multimodal.zoo.formats.hf_towers import TOWERS
+from multimodal.zoo.formats.open_clip import read_model
+from multimodal.zoo.formats.open_clip_names import convert_weights
 from tests.zoo.formats.open_clip_peers import build_peer, save_tower
 
-# Those that do not load, and why
+# Architectures that do not load, and why
 OTHERS = {
-    "coca_roberta-ViT-B-32": "its text tower is one of transformers, whose layers our decoder cannot share; it was "
-    "never trained",
+    "coca_roberta-ViT-B-32": "its text tower is from transformers, so our decoder cannot share its layers; never trained",
 }
-# One of each kind; the others are for the night
+# One of each kind; the others run nightly
 FEW = (
     *(
         "RN50",
@@ -36,7 +36,7 @@ FEW = (
     ),
     *("nllb-clip-base-siglip", "ViT-bigG-14-worldwide-378", "swin_base_patch4_window7_224"),
 )
-# Millions of parameters by open_clip's own docs/model_profile.csv, where transformers has built them from the hub
+# Millions of parameters in open_clip's docs/model_profile.csv, which builds towers of transformers from the hub
 PROFILE = {
     "roberta-ViT-B-32": 212.72,
     "xlm-roberta-base-ViT-B-32": 366.12,
@@ -62,27 +62,24 @@ def total(module):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_shapes_and_count_are_ours(name, tmp_path):
+def test_names_shapes_and_count_match(name, tmp_path):
     table = open_clip.get_model_config(name)
     tower = table["text_cfg"].get("hf_model_name")
-    hf_config = {} if tower is None else tower_config(tower, {})
     folder = None if tower is None else save_tower(tower, tmp_path)
     with torch.device("meta"):
         peer = build_peer(table, folder)
-        config = converter.network(table, hf_config)
-        network = build(config)
-    weights = converter.weights(peer.state_dict(), config)
+        config = read_model(table, tmp_path / "no config.json here")
+        network = build_model(config)
+    weights = convert_weights(peer.state_dict(), config)
     expected = {key: tensor.shape for key, tensor in stored(network).items()}
     assert {key: tensor.shape for key, tensor in weights.items()} == expected
     assert total(network) == total(peer) == parameter_counts()[name]
     assert round(total(network) / 1e6, 2) == PROFILE.get(name, round(total(network) / 1e6, 2))
-    assert (
-        config.image.image_size == peer.visual.image_size
-        or config.image.image_size == peer.visual.image_size[0]
-    )
+    size = peer.visual.image_size
+    assert config.encoders["image"].image_size == (size if isinstance(size, int) else size[0])
 
 
-def test_all_are_accounted_for():
+def test_every_architecture_is_accounted_for():
     assert set(parameter_counts()) | set(OTHERS) == set(open_clip.list_models())
     assert {*FEW, *PROFILE} <= set(open_clip.list_models())
     towers = {
@@ -92,8 +89,8 @@ def test_all_are_accounted_for():
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_the_others_are_refused(name):
+def test_the_others_are_refused(name, tmp_path):
     assert not open_clip.list_pretrained_tags_by_model(name)
     table = open_clip.get_model_config(name)
-    with pytest.raises(ValueError, match="CoCa: expected towers that are ours"):
-        converter.network(table, tower_config(table["text_cfg"]["hf_model_name"], {}))
+    with pytest.raises(ValueError, match="CoCa: expected towers that our encoders can express"):
+        read_model(table, tmp_path)

@@ -1,15 +1,16 @@
-"""Original BLIP files: the weights of a transformers model under the names that salesforce/BLIP has for them."""
+"""Original BLIP files: the weights of a model of transformers under the names of salesforce/BLIP."""
 
 import re
 
 import pytest
 import torch
-
-import multimodal
 from tests.preprocess.tokenizers.peers import PEERS, saved_peer
 
+import multimodal
+from multimodal.generation import Beam, Greedy
+
 from .blip import assert_lively, config, make, written
-from .transformers_peers import TEXTS, pictures
+from .transformers_peers import TEXTS, draw
 
 CAPTIONER, MATCHER, ANSWERER = (
     "BlipForConditionalGeneration",
@@ -17,7 +18,7 @@ CAPTIONER, MATCHER, ANSWERER = (
     "BlipForQuestionAnswering",
 )
 QUESTIONS = ["what is this?", "are the bikes red, or is it a Lion on grass?", "how many dogs?", "Löwe"]
-# The rules of transformers' convert_blip_original_pytorch_to_hf.py, backwards.
+# The rules of transformers' convert_blip_original_pytorch_to_hf.py, reversed
 NAMES = (
     (r"vision_model\.embeddings\.class_embedding", "visual_encoder.cls_token"),
     (r"vision_model\.embeddings\.position_embedding", "visual_encoder.pos_embed"),
@@ -31,7 +32,7 @@ NAMES = (
 
 
 def original(peer):
-    """Under the original names, with what training leaves there: positions, momentum copies, queues."""
+    """The state dict under the original names, with positions, momentum copies and queues from training."""
     state = {}
     for key, tensor in peer.state_dict().items():
         for theirs, name in NAMES:
@@ -48,7 +49,7 @@ def original(peer):
 
 
 def saved(folder, state):
-    """The file, with the tokenizer beside it; a training checkpoint has more than the weights."""
+    """A training checkpoint, with the tokenizer beside it."""
     torch.save({"model": state, "optimizer": {"step": 7}, "epoch": 4}, folder / "model_base.pth")
     PEERS["bert"].make().save_pretrained(folder)
     return folder / "model_base.pth"
@@ -63,18 +64,22 @@ def pixels(processor, images):
 
 
 def small(width=64):
-    return config(width, 128, layer_norm_eps=1e-6)  # timm's epsilon, where transformers has 1e-5
+    return config(width, 128, layer_norm_eps=1e-6)  # as in timm; 1e-5 in transformers
 
 
 def enc(tokens):
-    """[ENC] in place of [CLS]: what the originals read where a text looks at a picture."""
+    """[ENC] instead of [CLS]: in the originals, the first token of a text that attends to an image."""
     tokens["input_ids"][:, 0] = small().text_config.vocab_size - 1
     return tokens
 
 
 def cleaned(tokenizer, rows):
-    """As the tokenizer of BERT decoded when the originals were made: without the spaces around its marks."""
+    """As BERT's tokenizer decoded at the time of the originals: without spaces around punctuation."""
     return tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=True)
+
+
+def strategy(num_beams):
+    return Greedy() if num_beams == 1 else Beam(num_beams=num_beams)
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +96,10 @@ def test_captions(captioner, num_beams, tmp_path):
     assert "text_decoder.bert.encoder.layer.1.crossattention.self.key.weight" in state
     model = load(saved(tmp_path, state))
     assert (model.name, model.can) == ("model_base", {"caption"})
-    images = list(pictures(20))
+    images = list(draw(20))
     rows = written(peer.generate(pixels(processor, images), num_beams=num_beams, max_new_tokens=20))
     assert_lively(rows)
-    found = [caption.text for caption in model.caption(images, num_beams)]
+    found = [caption.text for caption in model.caption(images, strategy(num_beams))]
     assert found == cleaned(tokenizer, rows)
 
 
@@ -106,10 +111,10 @@ def test_captioning_logits_and_a_tokenizer_elsewhere(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"expected the vocab\.txt or tokenizer\.json of bert-base"):
         load(tmp_path / "model.pth")
     model = load(tmp_path / "model.pth", tokenizer=saved_peer("bert", tmp_path))
-    images = pixels(processor, list(pictures(4)))
+    images = pixels(processor, list(draw(4)))
     tokens = torch.randint(5, 90, (4, 12), generator=torch.Generator().manual_seed(0))
     expected = peer(images, tokens).logits
-    found = model.network.decode(tokens, model.network.encode_memory(images))
+    found = model.network.decoder(tokens, model.network.memory({"image": images})).logits
     assert expected.std() > 0.5
     assert (found - expected).abs().max() < 1e-4
 
@@ -120,15 +125,15 @@ def test_matching(tmp_path):
     peer, tokenizer, processor = make(MATCHER, small(), tmp_path / "peer", gain=1.0)
     model = load(saved(tmp_path, original(peer) | {"temp": torch.tensor(0.05)}))
     assert model.can == {"classify", "search", "match"}
-    assert model.dual.scale.item() == pytest.approx(20)
-    images = list(pictures(3))
+    assert model.network.logit_scale.exp().item() == pytest.approx(20)
+    images = list(draw(3))
     inputs = {"pixel_values": pixels(processor, images)}
     tokens = tokenizer(TEXTS, return_tensors="pt", padding=True, return_token_type_ids=False)
-    cosines = peer(**inputs, **tokens, use_itm_head=False).itm_score  # by [CLS] in the originals too
+    cosines = peer(**inputs, **tokens, use_itm_head=False).itm_score  # with [CLS] in the originals, too
     assert (model.similarity(images, TEXTS) - cosines).abs().max() < 1e-4
     by_cls = peer(**inputs, **tokens).itm_score
     expected = peer(**inputs, **enc(tokens)).itm_score
-    found = model.network.match(model.network.encode_memory(inputs["pixel_values"]), model.tokenizer(TEXTS))
+    found = model.network.match({"image": inputs["pixel_values"], "text": model.tokenizer(TEXTS)})
     assert (expected - by_cls).abs().max() > 1e-2
     assert (found - expected).abs().max() < 1e-4
     scores = [match.score for match in model.match(images, TEXTS)]
@@ -141,7 +146,7 @@ def test_answers(num_beams, tmp_path):
     peer, tokenizer, processor = make(ANSWERER, small(128), tmp_path / "peer", ends=4.0)
     model = load(saved(tmp_path, original(peer)))
     assert model.can == {"answer"}
-    images = list(pictures(20))
+    images = list(draw(20))
     asked = [QUESTIONS[i % len(QUESTIONS)] for i in range(20)]
     rows, by_cls = [], []
     for image, question in zip(images, asked, strict=True):
@@ -151,12 +156,12 @@ def test_answers(num_beams, tmp_path):
         rows += written(peer.generate(**options, **enc(tokens)))
     assert_lively(rows)
     assert rows != by_cls
-    found = [answer.text for answer in model.answer(images, asked, num_beams)]
+    found = [answer.text for answer in model.answer(images, asked, strategy(num_beams))]
     assert found == cleaned(tokenizer, rows)
 
 
 def test_a_pretrained_file_captions(captioner, tmp_path):
-    """It matches and writes; here it writes."""
+    """It matches and captions; here it captions."""
     peer, tokenizer, processor = captioner
     (tmp_path / "peer").mkdir()
     other, *_ = make(MATCHER, small(), tmp_path / "peer")
@@ -164,27 +169,28 @@ def test_a_pretrained_file_captions(captioner, tmp_path):
     assert {"itm_head.weight", "text_proj.bias", "text_encoder.embeddings.LayerNorm.bias"} <= set(state)
     model = load(saved(tmp_path, state))
     assert model.can == {"caption"}
-    images = list(pictures(5))
+    images = list(draw(5))
     rows = written(peer.generate(pixels(processor, images), max_new_tokens=20))
     found = [caption.text for caption in model.caption(images)]
     assert found == cleaned(tokenizer, rows)
 
 
-def test_files_that_are_none_of_them(captioner, tmp_path):
+def test_other_files_are_refused(captioner, tmp_path):
     state = original(captioner[0])
     torch.save({"model": {"weight": torch.zeros(2)}}, tmp_path / "other.pth")
     with pytest.raises(
-        ValueError, match=r"expected an original BLIP file, .* got a state dict with \['weight'\]"
+        ValueError,
+        match=r"expected a checkpoint in one of the formats .*'salesforce_blip'.* got another file",
     ):
         load(tmp_path / "other.pth")
     lacking = {key: tensor for key, tensor in state.items() if "blocks.0.norm1" not in key}
-    with pytest.raises(ValueError, match=r"expected .*blocks\.0\.norm1"):
+    with pytest.raises(ValueError, match=r"missing .*blocks\.0\.norm1"):
         load(saved(tmp_path, lacking))
     with pytest.raises(
-        ValueError, match=r"weights: expected .* unknown, such as \['visual_encoder\.rel_pos'\]"
+        ValueError, match=r"weights: expected .* unknown ones, such as \['visual_encoder\.rel_pos'\]"
     ):
         load(saved(tmp_path, state | {"visual_encoder.rel_pos": torch.zeros(1)}))
     for key in [key for key in state if "text_decoder" in key]:
         del state[key]
-    with pytest.raises(ValueError, match=r"expected .* got none"):
+    with pytest.raises(ValueError, match=r"expected text_encoder\..* got none"):
         load(saved(tmp_path, state))

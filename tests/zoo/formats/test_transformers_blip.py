@@ -1,13 +1,14 @@
-"""BLIP of transformers at random weights, saved as it saves it and loaded through our door."""
+"""BLIP of transformers with random weights, saved by transformers, gives the same results here."""
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 import multimodal
+from multimodal.generation import Beam, Greedy
 
 from .blip import assert_lively, config, make, written
-from .transformers_peers import TEXTS, edit, pictures, save
+from .transformers_peers import TEXTS, draw, edit, save
 
 CAPTIONER, MATCHER, ANSWERER = (
     "BlipForConditionalGeneration",
@@ -25,6 +26,10 @@ def pixels(processor, images):
     return processor(images, return_tensors="pt")["pixel_values"]
 
 
+def strategy(num_beams):
+    return Greedy() if num_beams == 1 else Beam(num_beams=num_beams)
+
+
 @pytest.fixture(scope="module")
 def captioner(tmp_path_factory):
     folder = tmp_path_factory.mktemp("captioner")
@@ -39,7 +44,7 @@ def matcher(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def answerer(tmp_path_factory):
-    # Its decoder looks at a question by keys as wide as a picture's: the two widths must be one in transformers.
+    # In transformers its decoder has keys as wide as the image features for the question: both widths must be equal.
     folder = tmp_path_factory.mktemp("answerer")
     return *make(ANSWERER, config(128, 128), folder, ends=4.0), load(folder)
 
@@ -49,32 +54,31 @@ def test_captioning_logits(tmp_path):
     peer, _, processor = make(CAPTIONER, config(96, 128), tmp_path, gain=1.0)
     model = load(tmp_path)
     assert model.can == {"caption"}
-    images = pixels(processor, list(pictures(4)))
+    images = pixels(processor, list(draw(4)))
     tokens = torch.randint(5, 90, (4, 12), generator=torch.Generator().manual_seed(0))
     expected = peer(images, tokens).logits
-    found = model.network.decode(tokens, model.network.encode_memory(images))
+    found = model.network.decoder(tokens, model.network.memory({"image": images})).logits
     assert expected.std() > 0.5
-    assert (expected[0] - peer(images[1:2], tokens[:1]).logits[0]).abs().max() > 0.05  # the picture matters
+    assert (expected[0] - peer(images[1:2], tokens[:1]).logits[0]).abs().max() > 0.05  # the image matters
     assert (found - expected).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_captions(captioner, num_beams):
-    """With nothing said `generate` writes 20 tokens at most, takes the likeliest (or as many beams as asked, with
-    length_penalty=1 and early_stopping=False), and so do we: no setting is needed to make them alike."""
+    """The defaults are the same: at most 20 tokens, greedy; beams with length_penalty=1 and early_stopping=False."""
     peer, tokenizer, processor, model = captioner
-    images = list(pictures(20))
+    images = list(draw(20))
     rows = written(peer.generate(pixels(processor, images), num_beams=num_beams, max_new_tokens=20))
     assert_lively(rows)
-    found = model.caption(images, num_beams)
+    found = model.caption(images, strategy(num_beams))
     assert [caption.text for caption in found] == tokenizer.batch_decode(rows, skip_special_tokens=True)
-    one_by_one = [model.caption(image, num_beams).text for image in images[:3]]
+    one_by_one = [model.caption(image, strategy(num_beams)).text for image in images[:3]]
     assert one_by_one == [caption.text for caption in found[:3]]
 
 
-def test_the_number_of_tokens_is_that_of_transformers(captioner):
+def test_the_default_number_of_tokens_matches_transformers(captioner):
     peer, tokenizer, processor, model = captioner
-    images = list(pictures(4))
+    images = list(draw(4))
     with pytest.warns(UserWarning, match="model-agnostic default"):
         rows = written(peer.generate(pixels(processor, images)))
     assert 20 in map(len, rows)
@@ -83,27 +87,27 @@ def test_the_number_of_tokens_is_that_of_transformers(captioner):
     rows = written(peer.generate(pixels(processor, images), max_new_tokens=40))
     assert max(map(len, rows)) > 20
     expected = tokenizer.batch_decode(rows, skip_special_tokens=True)
-    assert [caption.text for caption in model.caption(images, max_new_tokens=40)] == expected
+    assert [caption.text for caption in model.caption(images, Greedy(max_new_tokens=40))] == expected
 
 
 @pytest.mark.parametrize("length_penalty", [-2.0, 0.0, 3.0])
 def test_length_penalties_mean_the_same(captioner, length_penalty):
     peer, tokenizer, processor, model = captioner
-    images = list(pictures(20))
+    images = list(draw(20))
     theirs = peer.generate(
         pixels(processor, images), num_beams=4, length_penalty=length_penalty, max_new_tokens=9
     )
     expected = tokenizer.batch_decode(written(theirs), skip_special_tokens=True)
-    found = model.caption(images, 4, 9, length_penalty=length_penalty)
+    found = model.caption(images, Beam(num_beams=4, length_penalty=length_penalty, max_new_tokens=9))
     assert len(set(expected)) >= 8
     assert [caption.text for caption in found] == expected
 
 
-def test_early_stopping_is_the_one_thing_that_differs(captioner):
-    """early_stopping=True stops with the first full pool of ends, whatever is still alive; ours never does."""
+def test_early_stopping_is_the_only_difference(captioner):
+    """early_stopping=True stops with the first full pool of finished beams; ours continues while one can win."""
     peer, tokenizer, processor, model = captioner
-    images = list(pictures(20))
-    found = [caption.text for caption in model.caption(images, 3)]
+    images = list(draw(20))
+    found = [caption.text for caption in model.caption(images, Beam(num_beams=3))]
     same = {}
     for early in (False, True):
         theirs = peer.generate(
@@ -117,16 +121,16 @@ def test_early_stopping_is_the_one_thing_that_differs(captioner):
 
 @torch.no_grad()
 def test_matching(matcher):
-    """The text is read as the tokenizer gives it, with [CLS] before it: transformers puts no [ENC] there."""
+    """The text begins with [CLS]: transformers does not replace it by [ENC]."""
     peer, tokenizer, processor, model = matcher
     assert model.can == {"classify", "search", "match"}
     assert model.network.matching_id is None
-    images = list(pictures(3))
+    images = list(draw(3))
     tokens = tokenizer(TEXTS, return_tensors="pt", padding=True, return_token_type_ids=False)
-    assert tokens["attention_mask"].min() == 0  # of different lengths
+    assert tokens["attention_mask"].min() == 0  # texts of different lengths
     expected = peer(pixel_values=pixels(processor, images), **tokens).itm_score  # [3, 2]
-    memory = model.network.encode_memory(pixels(processor, images))
-    assert (model.network.match(memory, model.tokenizer(TEXTS)) - expected).abs().max() < 1e-4
+    inputs = {"image": pixels(processor, images), "text": model.tokenizer(TEXTS)}
+    assert (model.network.match(inputs) - expected).abs().max() < 1e-4
     assert expected.std(0).min() > 0.05
     scores = [match.score for match in model.match(images, TEXTS)]
     assert scores == pytest.approx(expected.softmax(-1)[:, 1].tolist(), abs=1e-4)
@@ -137,12 +141,12 @@ def test_matching(matcher):
 
 @torch.no_grad()
 def test_answering_logits(tmp_path):
-    """One question at a time, and then all: the decoder of transformers (5.23) drops the mask of what it looks at,
-    and so reads the padding of the shorter questions too."""
+    """One question at a time in transformers, all at once here: the decoder of transformers (5.23) drops the mask of
+    its memory, so that it attends to the padding of shorter questions."""
     peer, tokenizer, processor = make(ANSWERER, config(128, 128), tmp_path, gain=1.0)
     model = load(tmp_path)
     assert model.can == {"answer"}
-    images = pixels(processor, list(pictures(4)))
+    images = pixels(processor, list(draw(4)))
     tokens = torch.randint(5, 90, (4, 6), generator=torch.Generator().manual_seed(0))
     expected = []
     for image, asked, answer in zip(images.split(1), QUESTIONS, tokens.split(1), strict=True):
@@ -151,19 +155,22 @@ def test_answering_logits(tmp_path):
         states = peer.text_encoder(**question, encoder_hidden_states=seen).last_hidden_state
         expected.append(peer.text_decoder(answer, encoder_hidden_states=states).logits)
     expected = torch.cat(expected)
-    memory = model.network.encode_question(images, model.tokenizer(QUESTIONS))
-    found = model.network.decode(tokens, memory)
-    other = model.network.encode_question(images, model.tokenizer(QUESTIONS[::-1]))
-    assert (model.network.decode(tokens, other) - expected).abs().max() > 0.05  # the question matters
+    found, other = (
+        model.network.decoder(
+            tokens, model.network.memory({"image": images, "text": model.tokenizer(questions)})
+        ).logits
+        for questions in (QUESTIONS, QUESTIONS[::-1])
+    )
+    assert (other - expected).abs().max() > 0.05  # the question matters
     assert (found - expected).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_answers(answerer, num_beams):
-    """One question at a time: in a batch `generate` of transformers looks at the padding of questions too, so
-    that its answers depend on what else is asked; ours do not."""
+    """One question at a time: in a batch, `generate` of transformers attends to the padding of questions, so that its
+    answers depend on the other questions; ours do not."""
     peer, tokenizer, processor, model = answerer
-    images = list(pictures(20))
+    images = list(draw(20))
     asked = [QUESTIONS[i % len(QUESTIONS)] for i in range(20)]
     rows = []
     for image, question in zip(images, asked, strict=True):
@@ -173,17 +180,17 @@ def test_answers(answerer, num_beams):
         )
         rows += written(theirs)
     assert_lively(rows)
-    found = model.answer(images, asked, num_beams)
+    found = model.answer(images, asked, strategy(num_beams))
     assert [answer.text for answer in found] == tokenizer.batch_decode(rows, skip_special_tokens=True)
 
 
 def test_the_question_matters(answerer):
-    image, model = next(iter(pictures(1))), answerer[-1]
+    image, model = next(iter(draw(1))), answerer[-1]
     assert len({answer.text for answer in model.answer(image, QUESTIONS)}) > 1
 
 
 def test_an_older_file(captioner, tmp_path):
-    """The head may stand there by its bias alone, and positions as numbers; another head is refused."""
+    """It may have only the bias of the head, and numbered positions; a head with other weights is refused."""
     peer, tokenizer, processor, model = captioner
     save(tmp_path, peer, tokenizer, processor)
     state = {key: value.clone() for key, value in peer.state_dict().items()}
@@ -191,12 +198,12 @@ def test_an_older_file(captioner, tmp_path):
         state.pop(f"text_decoder.cls.predictions.decoder.{key}")
     state["text_decoder.bert.embeddings.position_ids"] = torch.arange(48)[None]
     save_file(state, tmp_path / "model.safetensors")
-    images = list(pictures(3))
+    images = list(draw(3))
     found, expected = load(tmp_path).caption(images), model.caption(images)
     assert [caption.text for caption in found] == [caption.text for caption in expected]
     state["text_decoder.cls.predictions.decoder.weight"] = torch.zeros(config().text_config.vocab_size, 64)
     save_file(state, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match="expected a head that shares the weights of the embedding"):
+    with pytest.raises(ValueError, match="expected a head with the weights of the embedding"):
         load(tmp_path)
 
 
@@ -207,7 +214,7 @@ def test_another_class(captioner, tmp_path):
         load(tmp_path)
 
 
-def test_a_model_that_cannot_search_shows_itself(captioner, answerer):
+def test_repr_of_a_model_that_cannot_search(captioner, answerer):
     for peer, can in ((captioner, "caption"), (answerer, "answer")):
         assert f"can {can}; parameters" in repr(peer[-1])
         assert "dimensions" not in repr(peer[-1]) + peer[-1]._repr_html_()
@@ -215,7 +222,7 @@ def test_a_model_that_cannot_search_shows_itself(captioner, answerer):
 
 @pytest.mark.parametrize("clean_up", [None, False, True])
 def test_spaces_in_what_is_written(captioner, tmp_path, clean_up):
-    """Around an apostrophe they stay, unless the folder says otherwise."""
+    """They stay around an apostrophe, unless the folder says otherwise."""
     peer, tokenizer, processor, _ = captioner
     save(tmp_path, peer, tokenizer, processor)
     edit(tmp_path / "tokenizer_config.json", clean_up_tokenization_spaces=clean_up)

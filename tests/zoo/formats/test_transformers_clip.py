@@ -1,17 +1,17 @@
-"""CLIP and SigLIP of transformers at random weights, saved as it saves them and loaded through our door."""
+"""CLIP and SigLIP of transformers with random weights, saved by transformers, give the same results here."""
 
 import pytest
 import torch
 import transformers
 
 import multimodal
-from multimodal.encoders import ImageEncoder, TextEncoder
+from multimodal.encoders import ENCODERS
 from multimodal.zoo.formats import transformers_blip, transformers_clip
-from tests.preprocess.tokenizers.peers import PEERS
+from tests.preprocess.texts.peers import PEERS
 
-from .transformers_peers import TEXTS, edit, pictures, randomised, save, vocabulary
+from .transformers_peers import TEXTS, draw, edit, randomised, save, vocabulary
 
-# Widths of 3 heads, MLPs of no whole multiple; image and text differ in all
+# Widths of 3 heads, hidden widths that are no multiples of them; image and text differ in everything
 VISION = {
     "hidden_size": 48,
     "intermediate_size": 100,
@@ -52,7 +52,7 @@ def siglip(folder, kind, **options):
         peer.logit_bias.fill_(-12.9)
     processor = transformers.SiglipImageProcessorPil(size={"height": 42, "width": 42})
     tokenizer = PEERS[kind].make()
-    tokenizer.model_input_names = ["input_ids"]  # as on the hub: a text is read with its padding
+    tokenizer.model_input_names = ["input_ids"]  # as on the hub: the network attends to padding
     save(folder, peer, tokenizer, processor)
     return peer, tokenizer, processor
 
@@ -62,23 +62,25 @@ def load(folder, **options):
 
 
 def logits(model, images, texts):
-    """From raw pictures and texts, as a user has them. [N, M]"""
-    found = model.similarity(images, texts) * model.dual.scale.detach()
-    return found if model.dual.logit_bias is None else found + model.dual.logit_bias.detach()
+    """From raw images and texts. [N, M]"""
+    found = model.similarity(images, texts) * model.network.logit_scale.detach().exp()
+    return found if model.network.logit_bias is None else found + model.network.logit_bias.detach()
 
 
 def compare(peer, tokenizer, processor, model, **padding):
-    images = list(pictures(6))
+    images = list(draw(6))
     with torch.no_grad():
         tokens = tokenizer(TEXTS, return_tensors="pt", truncation=True, **padding)
         pixels = processor(images, return_tensors="pt")["pixel_values"]
         expected = peer(pixel_values=pixels, **tokens).logits_per_image
     found = logits(model, images, TEXTS)
-    assert expected.std(0).min() > 0.05  # pictures and texts matter
+    assert expected.std(0).min() > 0.05  # images and texts matter
     assert expected.std(1).min() > 0.05
     assert (found - expected).abs().max() < 1e-4
-    assert isinstance(model.dual.image_encoder, ImageEncoder)
-    assert isinstance(model.dual.text_encoder, TextEncoder)
+    kinds = {
+        modality: ENCODERS.kind_of(encoder.config) for modality, encoder in model.network.encoders.items()
+    }
+    assert kinds == {"image": "vit", "text": "text"}
 
 
 @pytest.mark.parametrize("act", ["quick_gelu", "gelu"])
@@ -87,11 +89,11 @@ def test_clip(act, tmp_path):
     parts = clip(tmp_path, vision=part, text=part)
     model = load(tmp_path)
     compare(*parts, model, padding=True)
-    assert model.card["contract"]["activation of the image tower"] == act
+    assert model.card["contract"]["image"]["activation"] == act
 
 
 def test_an_early_clip(tmp_path):
-    """Its config names a wrong end token, and its text config stands there twice."""
+    """Its config has a wrong end token, and two text configs."""
     parts = clip(tmp_path, text={"eos_token_id": 2, "bos_token_id": 0})
     compare(*parts, load(tmp_path), padding=True)
     text = {**TEXT, "vocab_size": 49408, "eos_token_id": 2}
@@ -111,7 +113,7 @@ def test_siglip(tmp_path):
     parts = siglip(tmp_path, "t5")
     model = load(tmp_path)
     compare(*parts, model, padding="max_length", max_length=64)
-    # Its own class, which cannot be imported without sentencepiece, drops marks and capitals first.
+    # Its own class, which cannot be imported without sentencepiece, first removes punctuation and capitals.
     edit(tmp_path / "tokenizer_config.json", tokenizer_class="SiglipTokenizer")
     cleaned = ["a cat", "two dogs on a beach far away", "ein löwe und ein käfer façade"]
     found = load(tmp_path).embed_texts(TEXTS)
@@ -119,8 +121,8 @@ def test_siglip(tmp_path):
     assert (found - model.embed_texts(TEXTS)).abs().max() > 1e-2
 
 
-def test_siglip_2_of_a_fixed_size(tmp_path):
-    """With the tokenizer of Gemma, under the class of SigLIP 2 or, as on the hub, under its own."""
+def test_siglip_2_with_a_fixed_size(tmp_path):
+    """With the tokenizer of Gemma, whose class is that of SigLIP 2 or, as on the hub, of Gemma."""
     parts = siglip(tmp_path, "siglip2")
     compare(*parts, load(tmp_path), padding="max_length", max_length=64)
     edit(
@@ -145,10 +147,10 @@ def test_siglip_2_of_a_fixed_size(tmp_path):
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_defaults_are_those_of_transformers(ours, theirs):
+def test_defaults_match_transformers(ours, theirs):
     defaults = theirs()
     assert ours == {key: getattr(defaults, key) for key in ours}
-    # What the network would have to know and does not read: nothing else decides what it computes.
+    # Other keys that do not change what the network computes
     known = {
         *ours,
         *("num_channels", "vision_use_head", "projection_dim", "projection_size", "encoder_hidden_size"),
@@ -160,15 +162,19 @@ def test_defaults_are_those_of_transformers(ours, theirs):
     assert own <= known
 
 
-def test_the_defaults_of_a_whole():
+def test_defaults_of_the_whole_model():
     assert transformers.CLIPConfig().projection_dim == 512
     assert transformers.BlipConfig().image_text_hidden_size == 256
     table = {"model_type": "clip", "vision_config": {}, "text_config": {}}
-    config = transformers_clip.network(table)
-    assert (config.embed_dim, config.image.width, config.text.width) == (512, 768, 512)
+    config = transformers_clip.read_model(table)
+    assert config.embed_dim == 512
+    assert {modality: encoder.width for modality, encoder in config.encoders.items()} == {
+        "image": 768,
+        "text": 512,
+    }
 
 
-def test_what_trains_only_is_harmless(tmp_path):
+def test_training_options_have_no_effect(tmp_path):
     clip(tmp_path)
     before = load(tmp_path).embed_texts(TEXTS)
     edit(tmp_path / "config.json", attention_dropout=0.5, initializer_factor=3.0)

@@ -1,4 +1,4 @@
-"""What a folder of transformers says is done or refused; nothing is passed over."""
+"""Everything that a folder of transformers says is either done or refused."""
 
 import json
 import shutil
@@ -10,11 +10,11 @@ import transformers
 
 import multimodal
 from multimodal.preprocess import HFTokenizer
-from tests.preprocess.tokenizers.peers import PEERS
+from tests.preprocess.texts.peers import PEERS
 
 from .blip import config as blip_config
 from .blip import make
-from .transformers_peers import edit, pictures, randomised, save, vocabulary
+from .transformers_peers import draw, edit, randomised, save, vocabulary
 
 VIT = {"hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 1, "num_attention_heads": 2}
 VISION = VIT | {"image_size": 32, "patch_size": 16}
@@ -62,7 +62,7 @@ def blip(originals, tmp_path):
     return Path(shutil.copytree(originals / "blip", tmp_path / "blip"))
 
 
-# Pictures
+# Images
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,8 @@ def blip(originals, tmp_path):
         ({"do_rescale": False}, "do_rescale: expected True, got False"),
         ({"do_center_crop": False}, "do_center_crop: expected True for a size of .*, got False"),
         ({"rescale_factor": 1 / 127.5}, "rescale_factor: expected 1 / 255, got 0.0078"),
-        ({"crop_size": {"height": 28, "width": 28}}, "crop_size: expected 32, as the size, got .*28"),
-        ({"size": {"shortest_edge": 36}}, "crop_size: expected 36, as the size, got .*32"),
+        ({"crop_size": {"height": 28, "width": 28}}, "crop_size: expected 32 as in size, got .*28"),
+        ({"size": {"shortest_edge": 36}}, "crop_size: expected 36 as in size, got .*32"),
         ({"size": {"height": 32, "width": 48}}, "size: expected a square, got .*48"),
         ({"size": {"longest_edge": 32}}, "size: expected a shortest_edge, or height and width, got"),
         ({"image_mean": [0.5]}, r"mean: expected three numbers, got \[0.5\]"),
@@ -92,19 +92,19 @@ def test_processors_that_are_refused(clip, change, message):
         load(clip)
 
 
-def test_another_size_only_where_it_is_asked_for(clip):
+def test_another_size_only_on_request(clip):
     edit(clip / "preprocessor_config.json", size={"shortest_edge": 48}, crop_size=48)
     model = load(clip, interpolate_positions=True)
-    assert model.transform.image_size == model.network.image_encoder.config.image_size == 48
-    assert model.embed_images(next(iter(pictures(1)))).shape == (1, 512)
+    assert model.transform.image_size == model.network.encoders["image"].config.image_size == 48
+    assert model.embed_images(next(iter(draw(1)))).shape == (1, 512)
 
 
-def test_two_files_that_say_different_things(clip):
+def test_two_files_that_differ(clip):
     table = json.loads((clip / "preprocessor_config.json").read_text())
     (clip / "processor_config.json").write_text(json.dumps({"image_processor": table}))
     load(clip)
     (clip / "processor_config.json").write_text(json.dumps({"image_processor": table | {"resample": 2}}))
-    with pytest.raises(ValueError, match=r"expected processor_config\.json to say the same of pictures"):
+    with pytest.raises(ValueError, match=r"expected the same image processor in processor_config\.json"):
         load(clip)
 
 
@@ -124,7 +124,9 @@ def test_another_vocabulary(kind, request):
 
 def test_the_tokenizer_of_another_model(blip):
     PEERS["clip"].make().save_pretrained(blip)
-    with pytest.raises(ValueError, match=r"expected \['\[CLS\]', '\[SEP\]', .* in its vocabulary, got none"):
+    with pytest.raises(
+        ValueError, match=r"expected the tokens \['\[CLS\]', '\[SEP\]', .* in its vocabulary, got none"
+    ):
         load(blip)
 
 
@@ -132,9 +134,7 @@ def test_other_special_ids(blip, tmp_path):
     text = json.loads((blip / "config.json").read_text())["text_config"]
     for change in ({"sep_token_id": 102}, {"pad_token_id": 1}):
         edit(blip / "config.json", text_config=text | change)
-        with pytest.raises(
-            ValueError, match=r"expected .* to be \[\d+, \d\], as the model has it, got \[3, 0\]"
-        ):
+        with pytest.raises(ValueError, match=r"expected .* to be \[\d+, \d\] as in the model, got \[3, 0\]"):
             load(blip)
     edit(blip / "config.json", text_config=text | {"bos_token_id": 99999})
     with pytest.raises(ValueError, match=r"bos_token_id: expected 0 to .*, got 99999"):
@@ -144,9 +144,7 @@ def test_other_special_ids(blip, tmp_path):
 def test_another_end_of_texts(clip):
     text = json.loads((clip / "config.json").read_text())["text_config"]
     edit(clip / "config.json", text_config=text | {"eos_token_id": 49405})
-    with pytest.raises(
-        ValueError, match=r"tokenizer\.eos_id: expected 49405, as the model has it, got 49407"
-    ):
+    with pytest.raises(ValueError, match=r"inputs\.text\.eos_id: expected 49405 as in the model, got 49407"):
         load(clip)
 
 
@@ -183,7 +181,7 @@ def test_siglip_2_pads_on_the_left_unless_told_otherwise(siglip):
 def test_two_files_that_disagree_on_texts(blip, change):
     edit(blip / "tokenizer_config.json", **change)
     with pytest.raises(
-        ValueError, match=f"{next(iter(change))}: expected .*, as tokenizer.json has it, got False"
+        ValueError, match=f"{next(iter(change))}: expected .* as in tokenizer.json, got False"
     ):
         load(blip)
 
@@ -214,13 +212,13 @@ def test_a_folder_with_a_vocabulary_alone(blip):
         (
             "clip",
             {"model_type": "siglip2"},
-            "with model_type 'clip', 'siglip' or 'blip', got model_type 'sig",
+            "expected a checkpoint in one of the formats .*transformers_clip.*, got .*'model_type': 'siglip2'",
         ),
         ("clip", {"model_type": "blip"}, r"architectures: expected one of .*, got \['CLIPModel'\]"),
         (
             "clip",
             {"vision_config": VISION | {"patch_size": 8}},
-            "image_size: expected 16, as the model was trained, got 32",
+            "image_size: expected 16, with which the model was trained, got 32",
         ),
     ],
     ids=lambda value: str(value)[:40],
@@ -232,12 +230,12 @@ def test_networks_that_are_refused(kind, change, message, request):
         load(folder)
 
 
-def test_an_activation_changes_what_comes_out(clip):
-    """The one thing that weights cannot tell: it is read from the config, and shown in the card."""
+def test_an_activation_changes_the_embeddings(clip):
+    """Weights do not tell the activation: it is read from the config, and shown in the card."""
     before = load(clip)
     edit(clip / "config.json", vision_config=VISION | {"hidden_act": "gelu"})
     after = load(clip)
-    picture = next(iter(pictures(1)))
-    assert (before.embed_images(picture) - after.embed_images(picture)).abs().max() > 1e-4
-    told = [model.card["contract"]["activation of the image tower"] for model in (before, after)]
+    image = next(iter(draw(1)))
+    assert (before.embed_images(image) - after.embed_images(image)).abs().max() > 1e-4
+    told = [model.card["contract"]["image"]["activation"] for model in (before, after)]
     assert told == ["quick_gelu", "gelu"]

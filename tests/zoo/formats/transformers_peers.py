@@ -1,4 +1,4 @@
-"""Models of transformers at random weights, saved as it saves them, with a processor made here."""
+"""Models of transformers with random weights, saved by transformers with a processor made here."""
 
 import json
 
@@ -6,15 +6,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tests.preprocess.tokenizers.peers import PEERS
+from tests.preprocess.texts.peers import PEERS
 
 TEXTS = ["a cat", "Two dogs on a Beach, far away!", "ein Löwe und ein Käfer, façade"]
 
 
 def randomised(peer, gain=1.0, seed=0):
-    """All parameters random: norms and biases too, which begin as 1 and 0. logit_scale stays as it is.
+    """Random parameters, norms and biases included. logit_scale keeps its value.
 
-    gain: what a matrix makes of vectors, whatever their width.
+    gain: by which a matrix scales vectors of any width.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -29,8 +29,8 @@ def randomised(peer, gain=1.0, seed=0):
     return peer.eval()
 
 
-def pictures(count):
-    """Of odd sizes, no two alike."""
+def draw(count):
+    """Images of odd sizes, all different."""
     rng = np.random.default_rng(0)
     for _ in range(count):
         width, height = rng.integers(20, 120, 2).tolist()
@@ -39,12 +39,12 @@ def pictures(count):
 
 
 def vocabulary(kind):
-    """How many ids the tokenizer has."""
+    """The size of the vocabulary of a tokenizer."""
     return len(PEERS[kind].make())
 
 
 def save(folder, peer, tokenizer, processor):
-    """As `save_pretrained` leaves them, the processor in a file of its own as on the hub."""
+    """As `save_pretrained` writes them, the processor in a file of its own as on the hub."""
     peer.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     processor.save_pretrained(folder)
@@ -52,6 +52,6 @@ def save(folder, peer, tokenizer, processor):
 
 
 def edit(path, **changes):
-    """Change a table of JSON; a key whose value is None is dropped."""
+    """Change a JSON file; keys with the value None are dropped."""
     table = json.loads(path.read_text()) | changes
     path.write_text(json.dumps({key: value for key, value in table.items() if value is not None}))

@@ -1,0 +1,236 @@
+"""Tar shards in the webdataset layout: `KEY.jpg` beside `KEY.json` (or `KEY.txt`), read in place.
+
+Nothing is extracted to disk and nothing is unpickled. `tarfile` parses each header, but iterating over a
+`TarFile`, even with `ignore_zeros=True`, skips damaged headers silently and ends at the first size that reaches
+past the end; so `walk` calls the parser at each header itself, reports damage and searches on.
+"""
+
+import gzip
+import io
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from multimodal.datasets.sample import Entry, Source
+from multimodal.datasets.sources.record import (
+    MAX_RECORD_BYTES,
+    SampleError,
+    SourceOptions,
+    captions_of,
+    make_entry,
+    parse_record,
+)
+from multimodal.datasets.sources.registry import visible
+from multimodal.preprocess import printable
+from multimodal.results import Rejected
+
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+BLOCK = 512
+BUFFER = 128 * BLOCK
+MAX_INPUT_BYTES = 64 * 2**20  # of one image or other input
+MAX_UNPACKED_BYTES = 4 * 2**30  # of one compressed shard, which is held in memory
+MAX_HEADER_BYTES = 64 * 2**10  # of a long name or a pax header
+
+
+class TarReader:
+    """A shard (`.tar`, `.tar.gz`, `.tgz`) or a folder of shards. Samples are named `SHARD/KEY`.
+
+    Each key needs a file of each modality, by suffix, and captions: `captions` (a list), `caption` or `text` in
+    its JSON, or a `.txt`; `label` in the JSON is optional. Unusable keys are in `.rejected`.
+    """
+
+    expects = "a .tar, .tar.gz or .tgz shard, or a folder of shards"
+
+    def recognises(self, path: Path) -> bool:
+        return bool(_shards(path))
+
+    def read(self, path: Path, options: SourceOptions) -> Source:
+        entries: list[Entry] = []
+        rejected: list[Rejected] = []
+        for shard in _shards(path) or [path]:
+            _index(shard, options, entries, rejected)
+        return Source(path, entries, rejected)
+
+
+def _shards(path: Path) -> list[Path]:
+    """The shard at `path`, or the shards in the folder `path`."""
+    paths = visible(path) if path.is_dir() else [path]
+    return [each for each in paths if each.name.lower().endswith(TAR_SUFFIXES)]
+
+
+class Shard:
+    """Random access to the bytes of a tar, compressed or not.
+
+    A plain tar is opened for each read, so that threads and forked workers can share it without a descriptor.
+    Gzip does not support random access: such a shard is decompressed into memory (gunzip large data sets).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.error: str | None = None  # why the end is missing
+        with open(path, "rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            self.size = file.seek(0, 2)
+        self._data = self._decompress() if packed else None
+        if self._data is not None:
+            self.size = len(self._data)
+
+    def open(self) -> io.BufferedReader:
+        raw = io.FileIO(self.path) if self._data is None else io.BytesIO(self._data)
+        return _HeaderFile(raw, BUFFER)  # type: ignore[arg-type]
+
+    def read(self, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset`, or fewer at the end of the shard."""
+        if self._data is not None:
+            return self._data[offset : offset + size]
+        with open(self.path, "rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+    def _decompress(self) -> bytes:
+        """The gzip stream up to its end or the first damage, which goes to `error`."""
+        data = bytearray()
+        try:
+            with gzip.open(self.path) as stream:
+                while piece := stream.read1(BLOCK):
+                    data += piece
+                    if len(data) > MAX_UNPACKED_BYTES:
+                        self.error = f"unpacks to more than {MAX_UNPACKED_BYTES} bytes; gunzip it to read it"
+                        break
+        except (EOFError, OSError, zlib.error) as error:
+            self.error = f"the gzip stream is damaged after {len(data)} bytes ({error})"
+        return bytes(data)
+
+
+class _HeaderFile(io.BufferedReader):
+    """A shard as `tarfile` reads its headers: a damaged size must not read gigabytes."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(min(size, MAX_HEADER_BYTES) if size is not None and size >= 0 else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A regular file in a shard."""
+
+    shard: Shard = field(repr=False)
+    name: str
+    offset: int
+    size: int
+
+    def read(self) -> bytes:
+        data = self.shard.read(self.offset, self.size)
+        if len(data) < self.size:
+            raise OSError(f"{self.shard.path} has become shorter since it was indexed")
+        return data
+
+
+def _index(path: Path, options: SourceOptions, entries: list[Entry], rejected: list[Rejected]) -> None:
+    """Append the samples of one shard to `entries` and everything unusable to `rejected`."""
+    try:
+        shard = Shard(path)
+    except OSError as error:
+        rejected.append(Rejected(path.name, f"cannot be opened: {error.strerror or error}"))
+        return
+    keys: dict[str, dict[str, Member]] = {}
+    repeated: set[str] = set()
+    for found in walk(shard):
+        if isinstance(found, Rejected):
+            rejected.append(found)
+            continue
+        key, suffix = _split(found.name)
+        if keys.setdefault(key, {}).setdefault(options.modality_of(suffix) or suffix, found) != found:
+            if key not in repeated:
+                rejected.append(Rejected(f"{path.name}/{key}", f"a second {suffix}; the first is kept"))
+            repeated.add(key)
+    if shard.error is not None:
+        rejected.append(Rejected(path.name, shard.error))
+    for key, members in keys.items():
+        try:
+            entries.append(_entry(f"{path.name}/{key}", members, options))
+        except SampleError as error:
+            rejected.append(Rejected(f"{path.name}/{key}", str(error)))
+
+
+def walk(shard: Shard) -> Iterator[Member | Rejected]:
+    """The regular files of a shard in order, and a Rejected for everything else, after which the walk goes on."""
+    lost, ended = False, False
+    empty = io.BytesIO(bytes(BLOCK))  # opening reads the first header, which may be damaged in the shard
+    with shard.open() as file, tarfile.open(fileobj=empty, mode="r:", encoding="utf-8") as archive:
+        archive.fileobj, archive.offset = file, 0
+        while (start := archive.offset) + BLOCK <= shard.size:
+            file.seek(start)
+            try:
+                header = tarfile.TarInfo.fromtarfile(archive)
+            except Exception as error:  # tarfile raises nearly anything on damaged headers
+                file.seek(start)
+                ended = not file.read(BLOCK).strip(b"\0")  # goes on: archives may be concatenated
+                archive.offset = start + BLOCK
+                if not ended and not lost:
+                    yield Rejected(f"{shard.path.name}@{start}", f"damaged header ({error}); searched on")
+                lost = lost or not ended
+                continue
+            size, data, name = header.size, header.offset_data, f"{shard.path.name}/{printable(header.name)}"
+            ended, lost = False, not header.issparse() and not 0 <= size <= shard.size - data
+            if lost:
+                yield Rejected(name, f"its size, {size} bytes, reaches past the end")
+            # An untrustworthy size must not skip anything, and nothing may lead backwards.
+            archive.offset = data if lost else max(archive.offset, data)
+            problem = _problem(header)
+            if not lost and problem is not None:
+                yield Rejected(name, problem)
+            elif not lost and header.isreg():
+                yield Member(shard, printable(header.name), data, size)
+    if not ended and not lost and shard.error is None:
+        yield Rejected(shard.path.name, "it has no end mark: it was cut off, samples may be missing")
+
+
+def _problem(header: tarfile.TarInfo) -> str | None:
+    """Why this member is not a plain file inside the shard; None also for folders, which hold no sample."""
+    if header.issym() or header.islnk():
+        return f"a link to {header.linkname!r}, not a file"
+    if header.isdir():
+        return None
+    if header.issparse():
+        return "a sparse file, which is not supported"
+    if not header.isreg():
+        return f"not a file (tar type {header.type!r})"
+    path = PurePosixPath(header.name)
+    if not path.name:
+        return "it has no name"
+    if path.is_absolute() or ".." in path.parts:
+        return "its name leads outside the shard"
+    return None
+
+
+def _entry(name: str, members: dict[str, Member], options: SourceOptions) -> Entry:
+    inputs = {modality: members[modality] for modality in options.suffixes if modality in members}
+    for modality in options.suffixes:
+        if modality not in inputs:
+            found = ", ".join(sorted(each or "no suffix" for each in members))
+            raise SampleError(f"it has no {modality} (found: {found})")
+        size = inputs[modality].size
+        if not 0 < size <= MAX_INPUT_BYTES:
+            raise SampleError(f"its {modality} has {size} bytes, expected 1 to {MAX_INPUT_BYTES}")
+    for suffix in (".json", ".txt"):
+        if suffix in members and members[suffix].size > MAX_RECORD_BYTES:
+            size = members[suffix].size
+            raise SampleError(f"its json or txt has {size} bytes, at most {MAX_RECORD_BYTES} are read")
+    record = parse_record(members[".json"].read()) if ".json" in members else {}
+    if ".txt" in members and not captions_of(record):
+        try:
+            record["captions"] = [members[".txt"].read().decode("utf-8-sig")]
+        except UnicodeDecodeError:
+            raise SampleError("its txt is not UTF-8") from None
+    return make_entry(name, inputs, record, options)
+
+
+def _split(name: str) -> tuple[str, str]:
+    """`a/b.c.jpg` -> (`a/b`, `.c.jpg`): in webdataset, a key ends at the first dot of the file name."""
+    path = PurePosixPath(name)
+    stem, dot, suffix = path.name.partition(".")
+    if not stem:  # a hidden file keeps its name
+        return str(path), ""
+    return str(path.with_name(stem)), (dot + suffix).lower()

@@ -1,0 +1,161 @@
+"""Decoding of any image source to an RGB image, safe for files from untrusted origins."""
+
+import io
+import os
+import stat
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from multimodal.preprocess.images.error import ImageError, ImageNotFoundError
+from multimodal.preprocess.images.file_type import file_type
+from multimodal.preprocess.images.rgb import (
+    MAX_PIXELS,
+    check_size,
+    from_array,
+    from_tensor,
+    orientation_tag,
+    to_rgb,
+)
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_BYTES = 2**28  # of a file, 268 MB
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")  # Pillow's names; JPEG includes MPO
+IMAGE_SUFFIXES: tuple[str, ...] = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".avif"),
+    *(".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+)
+# EXIF orientations that swap width and height, and that store the right or the bottom edge first.
+SWAPPED, FROM_RIGHT, FROM_BOTTOM = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
+_loading = threading.Lock()  # two threads must not load the same lazy PIL image at once
+
+
+class Reduced(NamedTuple):
+    """An image that may have been decoded at a fraction of its size."""
+
+    image: "Image.Image"  # upright RGB
+    size: tuple[int, int]  # width and height of the original
+    box: tuple[float, float, float, float]  # left, top, right, bottom of the original within `image`
+
+
+def open_image(source: Any) -> "Image.Image":
+    """Open `source` as a new PIL image of mode RGB, upright and without metadata.
+
+    source: a path, the bytes of a file, a PIL image, an array [H, W] or [H, W, C] (uint8, uint16, bool, or
+    float in [0, 1]) or a tensor [H, W] or [C, H, W] (same types), where C is 1 gray, 2 gray + alpha, 3 RGB
+    or 4 RGB + alpha.
+
+    EXIF orientation is applied, transparency is composited over white, 16-bit values are scaled to 8 bits, and
+    only the first frame of an animation is read. Color profiles are ignored. 32-bit gray values are scaled
+    from [0, 1] (floats only), [0, 255] or [0, 65535], whichever is the smallest range that contains them, or
+    else from their minimum and maximum. Pillow's warnings about damaged metadata are passed on.
+
+    Raises ImageError, and no other error, unless `source` is a complete image of at most MAX_PIXELS in a file
+    of at most MAX_BYTES in one of FORMATS.
+    """
+    return open_reduced(source, None).image
+
+
+def open_reduced(source: Any, min_side: int | None) -> Reduced:
+    """Like `open_image`, but may decode a JPEG file at a fraction of its size, with no side below `min_side`.
+
+    JPEG decoders compute 1/2, 1/4 or 1/8 of the pixels of each side in a fraction of the time. If that does
+    not divide a side, the last pixels extend beyond the original. None decodes everything at full size.
+    """
+    try:
+        return _open(source, min_side)
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow raises nearly any type for damaged files
+        raise ImageError(_reason(error)) from error
+
+
+def _open(source: Any, min_side: int | None) -> Reduced:
+    from PIL import Image
+
+    if isinstance(source, str | os.PathLike):
+        return _decode(_read_file(source), min_side)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _decode(bytes(source), min_side)
+    if isinstance(source, Image.Image):
+        check_size(*source.size)
+        with _loading:
+            return _full_size(to_rgb(source))
+    if isinstance(source, Tensor):
+        return _full_size(from_tensor(source))
+    if isinstance(source, np.ndarray):
+        return _full_size(from_array(source))
+    raise ImageError(
+        f"expected a path, bytes, a PIL image, an array or a tensor, got {type(source).__name__}"
+    )
+
+
+def _read_file(path: "str | os.PathLike[str]") -> bytes:
+    """The contents of a regular file; never blocks on a pipe or device."""
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            unreadable = "" if os.access(path, os.R_OK) else " without read permission"
+            raise ImageError(f"expected a file, got a folder{unreadable}")
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError("expected a regular file, got a device, pipe or socket")
+        if status.st_size > MAX_BYTES:
+            raise ImageError(f"expected at most {MAX_BYTES} bytes, got {status.st_size}")
+        with Path(path).open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise ImageNotFoundError("no such file") from error
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror or error}") from error
+
+
+def _full_size(image: "Image.Image") -> Reduced:
+    return Reduced(image, image.size, (0, 0, *image.size))
+
+
+def _decode(data: bytes, min_side: int | None) -> Reduced:
+    from PIL import Image, UnidentifiedImageError
+
+    if not data:
+        raise ImageError("expected an image, got an empty file")
+    if len(data) > MAX_BYTES:
+        raise ImageError(f"expected at most {MAX_BYTES} bytes, got {len(data)}")
+    Image.init()
+    formats = [name for name in FORMATS if name in Image.OPEN]  # AVIF needs Pillow 11.3
+    try:
+        with Image.open(io.BytesIO(data), formats=formats) as image:  # reads the header only
+            stored = image.size
+            check_size(*stored)
+            draft = None if min_side is None else image.draft(None, (min_side, min_side))
+            upright = to_rgb(image)
+            if draft is None:
+                return _full_size(upright)
+            return _reduced(upright, stored, stored[0] / draft[1][2], orientation_tag(image))
+    except UnidentifiedImageError as error:
+        raise ImageError(f"expected {', '.join(formats)}, got {file_type(data)}") from error
+
+
+def _reduced(image: "Image.Image", stored: tuple[int, int], scale: float, orientation: int | None) -> Reduced:
+    """`image` is upright; its file holds `stored` pixels and was decoded at 1 / scale of them."""
+    size = stored[::-1] if orientation in SWAPPED else stored
+    width, height = size[0] / scale, size[1] / scale
+    left = image.width - width if orientation in FROM_RIGHT else 0
+    top = image.height - height if orientation in FROM_BOTTOM else 0
+    return Reduced(image, size, (left, top, left + width, top + height))
+
+
+def _reason(error: Exception) -> str:
+    """One short line for any exception of Pillow."""
+    from PIL.Image import DecompressionBombError
+
+    if isinstance(error, MemoryError):
+        return "does not fit into memory"
+    text = " ".join(str(error).split())[:160] or type(error).__name__
+    if isinstance(error, DecompressionBombError):  # Pillow checks its own limit first
+        return f"expected at most {MAX_PIXELS} pixels, got more: {text}"
+    return f"damaged or not supported: {text}"

@@ -1,0 +1,1 @@
+"""Texts: tokenizers, and the cleaning of captions."""

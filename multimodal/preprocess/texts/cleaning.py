@@ -1,0 +1,46 @@
+"""Cleaning of captions, of names for printing, and of texts before a tokenizer reads them."""
+
+import re
+import string
+from collections.abc import Callable
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060\ufeff]+")
+_SPACE = re.compile(r"\s+")
+_SPACE_BEFORE_MARK = re.compile(r" +([.,!?;:])(?= |$)")
+_SPACE_BEFORE_ENDING = re.compile(r" +('(?:s|re|ve|ll|d|m)|n't)\b", re.IGNORECASE)
+OPEN_CLIP = ("whitespace", "lower", "canonicalize")
+CLEANINGS = ("none", *OPEN_CLIP, "siglip")
+_REMOVE_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def clean_caption(text: str) -> str:
+    """One line without control characters and without the spaces that tokenized corpora put before punctuation.
+
+    >>> clean_caption("A man 's dog\\n  does n't run .")
+    "A man's dog doesn't run."
+    """
+    text = _SPACE.sub(" ", _CONTROL.sub(" ", text)).strip()
+    return _SPACE_BEFORE_ENDING.sub(r"\1", _SPACE_BEFORE_MARK.sub(r"\1", text))
+
+
+def cleaning(name: str) -> Callable[[str], str]:
+    """The cleaning function called `name`. Raises ValueError for other names.
+
+    "none" returns the text unchanged. open_clip's functions repair broken encodings (ftfy) and HTML entities;
+    then "whitespace" collapses whitespace, "lower" also lower-cases, and "canonicalize" also removes punctuation
+    and replaces "_" with a space. "siglip", from transformers, lower-cases, removes punctuation and collapses
+    whitespace.
+    """
+    if name == "none":
+        return str
+    if name == "siglip":
+        return _siglip
+    if name in OPEN_CLIP:
+        from open_clip.tokenizer import get_clean_fn
+
+        return get_clean_fn(name)
+    raise ValueError(f"clean: expected one of {CLEANINGS}, got {name!r}")
+
+
+def _siglip(text: str) -> str:
+    return " ".join(text.lower().translate(_REMOVE_PUNCTUATION).split())

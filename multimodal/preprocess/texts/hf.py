@@ -1,0 +1,120 @@
+"""Tokenizers of the `tokenizers` library, as used by transformers and by open_clip's text models."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from multimodal.config import to_dict
+from multimodal.preprocess.preprocessor import PREPROCESSORS
+from multimodal.preprocess.texts.cleaning import cleaning
+from multimodal.preprocess.texts.tokenizer import Tokenizer
+from multimodal.preprocess.texts.tokenizer_json import TOKENIZER_JSON, parse, raise_value_error, read_text
+
+PROBE = "a"  # a text for which every tokenizer has a token
+# The spaces that clean_up_tokenization_spaces removes in transformers, in this order.
+SPACED_TOKENS = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
+
+
+@dataclass(frozen=True)
+class HFSettings:
+    """What a tokenizer.json does not contain: how texts become rows of ids, and ids become text.
+
+    prefix, suffix: the ids around each text. Default to the ones in the tokenizer.json.
+    bos_id, eos_id: the ids with which a decoder begins and ends a text; None if the model has no such id.
+    clean: what is done to a text first, see `cleaning`.
+    zeroed_id: an id that is replaced by 0 everywhere, as CLIPA does with [SEP].
+    clean_up_tokenization_spaces: remove spaces before punctuation from decoded text, as transformers does.
+    vocab_size: number of token embeddings of the network. Defaults to the size of the tokenizer's vocabulary.
+    sha256: of the files of the tokenizer; not checked if empty.
+    """
+
+    context_length: int
+    pad_id: int
+    bos_id: int | None = None
+    eos_id: int | None = None
+    prefix: tuple[int, ...] | None = None
+    suffix: tuple[int, ...] | None = None
+    clean: str = "none"
+    zeroed_id: int | None = None
+    clean_up_tokenization_spaces: bool = False
+    vocab_size: int | None = None
+    sha256: dict[str, str] = field(default_factory=dict)
+
+
+class HFTokenizer(Tokenizer):
+    """Ids and padding match transformers' and open_clip's for the same tokenizer.json.
+
+    Texts are truncated and padded on the right. As in both libraries, a text may spell out special tokens.
+    """
+
+    kind = "hf"
+
+    def __init__(self, tokenizer_json: str, settings: HFSettings) -> None:
+        """tokenizer_json: the contents of a tokenizer.json, see `read_tokenizer_json`.
+
+        Raises ValueError for an invalid file, an unknown cleaning, and ids outside the vocabulary.
+        """
+        self._library = parse(tokenizer_json)
+        self._clean = cleaning(settings.clean)
+        self._zeroed_id = settings.zeroed_id
+        prefix, suffix = self._ids_around()
+        prefix = prefix if settings.prefix is None else settings.prefix
+        suffix = suffix if settings.suffix is None else settings.suffix
+        super().__init__(settings.context_length, tuple(self._zero(prefix)), tuple(self._zero(suffix)))
+        self.num_tokens = max(self._library.get_vocab().values()) + 1  # of the tokenizer.json
+        self.vocab_size = self.num_tokens if settings.vocab_size is None else settings.vocab_size
+        self.pad_id, self.bos_id, self.eos_id = settings.pad_id, settings.bos_id, settings.eos_id
+        ids = (self.pad_id, self.bos_id, self.eos_id, *self.prefix, *self.suffix)
+        self._check(i for i in ids if i is not None)
+        self.tokenizer_json = tokenizer_json
+        self.settings = replace(settings, vocab_size=self.vocab_size)
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        rows = [self._zero(ids) for ids in self._ids([self._clean(text) for text in texts])]
+        self._check(i for row in rows for i in row)
+        return rows
+
+    def decode_ids(self, ids: list[int]) -> str:
+        text = self._library.decode(ids, skip_special_tokens=True)
+        suffix = getattr(self._library.model, "end_of_word_suffix", None)
+        if suffix:  # CLIP's decoder leaves it in the text
+            text = text.replace(suffix, " ").strip()
+        if self.settings.clean_up_tokenization_spaces:
+            for spaced in SPACED_TOKENS:
+                text = text.replace(spaced, spaced.strip())
+        return text
+
+    def to_dict(self) -> dict[str, Any]:
+        table = super().to_dict()
+        return table | to_dict(self.settings) | {"sha256": table["sha256"]}
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        with raise_value_error("tokenizer: expected ids for any text"):
+            return [one.ids for one in self._library.encode_batch(texts, add_special_tokens=False)]
+
+    def _ids_around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The ids that the tokenizer.json puts before and after a text."""
+        [inside] = self._ids([PROBE])
+        if not inside:
+            raise ValueError(f"tokenizer: expected a token for {PROBE!r}, got none")
+        with raise_value_error("tokenizer: expected ids around any text"):
+            whole = self._library.encode(PROBE)
+            start = whole.special_tokens_mask.index(0)
+        return tuple(whole.ids[:start]), tuple(whole.ids[start + len(inside) :])
+
+    def _zero(self, ids: Iterable[int]) -> list[int]:
+        return [0 if i == self._zeroed_id else i for i in ids]
+
+    def _check(self, ids: Iterable[int]) -> None:
+        for i in ids:
+            if not 0 <= i < self.vocab_size:
+                raise ValueError(f"tokenizer: expected ids of 0 to {self.vocab_size - 1}, got {i}")
+
+
+PREPROCESSORS.register(
+    HFTokenizer.kind,
+    HFSettings,
+    lambda settings, folder: HFTokenizer(read_text(folder / TOKENIZER_JSON), settings).verified(
+        settings.sha256
+    ),
+)

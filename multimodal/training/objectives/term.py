@@ -1,0 +1,103 @@
+"""The contract of a term of the loss, and the registry of its kinds: one file per term.
+
+B = rows of this rank, L = tokens, D = width of the shared space
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from multimodal.config import Registry
+from multimodal.datasets import Batch
+from multimodal.layers import Encoded, Memory, lengths_until
+
+LENGTH_GROUPS = 4  # rows of similar length go through the text modules together
+
+
+@dataclass(frozen=True, kw_only=True)
+class TermConfig:
+    """One `[[objective]]` table of a run file."""
+
+    weight: float = 1.0  # in the sum of the terms; a term of weight 0 is not computed
+
+
+class TermData(NamedTuple):
+    """What a term may need to know of the data."""
+
+    eos_id: int  # a text ends with it
+    label_names: list[str]
+
+
+class Shared:
+    """The encodings of one batch, each computed once, when a term first asks for it."""
+
+    def __init__(self, network: Any, inputs: dict[str, Tensor], eos_id: int) -> None:
+        self.network, self.inputs, self.eos_id = network, inputs, eos_id
+        self._encoded: dict[str, Encoded] = {}
+        self._embeddings: dict[str, Tensor] = {}
+
+    def encoded(self, modality: str) -> Encoded:
+        """What the encoder of the modality returns for the batch."""
+        if modality not in self._encoded:
+            self._encoded[modality] = self.network.encoders[modality](self.inputs[modality])
+        return self._encoded[modality]
+
+    def embedding(self, modality: str) -> Tensor:
+        """[B, D] unit length. Equal texts are encoded once, in groups of similar length."""
+        if modality not in self._embeddings:
+            if modality == "text" and modality not in self._encoded:
+                found = self._embed_texts(self.inputs[modality])
+            else:
+                found = self.network.project(modality, self.encoded(modality).pooled, normalize=True)
+            self._embeddings[modality] = found
+        return self._embeddings[modality]
+
+    def memory(self, rows: Tensor) -> Memory | None:
+        """What the decoder attends to for some rows of the batch (int64)."""
+        sources = self.network.sources
+        if len(sources) == 1 and hasattr(self.network, "memory_of"):
+            memory: Memory = self.network.memory_of(self.encoded(sources[0]).select(rows))
+            return memory
+        return self.network.memory({source: self.inputs[source][rows] for source in sources})
+
+    def by_length(self, tokens: Tensor) -> list[Tensor]:
+        """Row numbers of `tokens` [B, L] in groups of similar length, shortest first: little padding."""
+        return list(lengths_until(tokens, self.eos_id).argsort(stable=True).chunk(LENGTH_GROUPS))
+
+    def _embed_texts(self, tokens: Tensor) -> Tensor:
+        """tokens [B, L] -> [B, D], in the order of the rows"""
+        different, place = tokens.unique(dim=0, return_inverse=True)  # [T, L], [B]
+        groups = self.by_length(different)
+        parts = [self.network.encode("text", different[rows], normalize=True) for rows in groups]
+        return torch.cat(parts)[torch.cat(groups).argsort()[place]]
+
+
+class Term(nn.Module):
+    """One term of the loss. Parameters of its own are trained with the network and dropped afterwards.
+
+    Built as `Term(config, network, data)`; raises ValueError if the network or the data lack what it needs.
+    """
+
+    def __init__(self, config: Any, network: Any, data: TermData) -> None:
+        super().__init__()
+        self.config = config
+
+    def trains(self, network: Any) -> Iterable[nn.Module | nn.Parameter]:
+        """What gets a gradient from this term. What no term trains is frozen."""
+        raise NotImplementedError
+
+    def forward(self, shared: Shared, batch: Batch) -> Tensor:
+        """The loss of the batch, a scalar in nats."""
+        raise NotImplementedError
+
+
+OBJECTIVES: Registry[Term] = Registry("objective")
+ObjectiveConfig = Annotated[Any, OBJECTIVES]  # the type of config fields that hold the table of a term
+
+
+def main_modality(network: Any) -> str:
+    """What the network embeds beside text."""
+    return next((modality for modality in network.modalities if modality != "text"), "text")

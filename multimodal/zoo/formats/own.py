@@ -1,0 +1,56 @@
+"""The format of this package: config.json, model.safetensors, the files of the preprocessors and a model card."""
+
+from pathlib import Path
+from typing import Any
+
+from multimodal.models import MODELS
+from multimodal.preprocess.preprocessor import Preprocessor, load_preprocessor
+from multimodal.zoo.checkpoint import Checkpoint
+from multimodal.zoo.formats.format import CONFIG, FORMATS, read_config, read_json, refuse_tokenizer
+from multimodal.zoo.weights import CheckpointError, read_weights
+
+FORMAT = "multimodal-2"
+WEIGHTS = "model.safetensors"
+TABLES = ("model", "inputs", "card")
+KEYS = {"format", "name", "weights_sha256", *TABLES}
+
+
+class OwnFormat:
+    """A folder that `save_folder` has written."""
+
+    def recognises(self, path: Path) -> bool:
+        return "format" in read_config(path)
+
+    def open(self, path: Path, tokenizer: Path | None) -> Checkpoint:
+        refuse_tokenizer(path, tokenizer)
+        table = read_json(path / CONFIG)
+        if table["format"] != FORMAT or set(table) != KEYS:
+            raise CheckpointError(
+                f"{path / CONFIG}: expected format {FORMAT!r} with {sorted(KEYS)}, "
+                f"got {table['format']!r} with {sorted(table)}"
+            )
+        for key in TABLES:
+            if not isinstance(table[key], dict):
+                raise CheckpointError(f"{path / CONFIG}: {key}: expected a table, got {table[key]!r}")
+        if not (path / WEIGHTS).exists():
+            raise FileNotFoundError(f"{path}: expected {WEIGHTS} beside {CONFIG}, got no such file")
+        sha256 = str(table["weights_sha256"])
+        weights = read_weights(path / WEIGHTS, sha256=sha256)
+        config = MODELS.from_dict(table["model"], "model")
+        inputs = {
+            modality: read_input(path, modality, values) for modality, values in table["inputs"].items()
+        }
+        return Checkpoint(str(table["name"]), config, weights, inputs, table["card"], sha256)
+
+
+def read_input(folder: Path, modality: str, table: dict[str, Any]) -> Preprocessor:
+    """A preprocessor, which must be of the modality that it is stored under."""
+    preprocessor = load_preprocessor(table, folder, f"inputs.{modality}")
+    if preprocessor.modality != modality:
+        raise CheckpointError(
+            f"inputs.{modality}: expected a preprocessor of {modality}, got one of {preprocessor.modality}"
+        )
+    return preprocessor
+
+
+FORMATS.register("own", OwnFormat())

@@ -1,0 +1,193 @@
+"""CLIP's tokenizer matches open_clip's; properties of the trained tokenizer."""
+
+import dataclasses
+import json
+import unicodedata
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from multimodal.preprocess import (
+    PREPROCESSORS,
+    BPETokenizer,
+    ClipTokenizer,
+    InputError,
+    load_preprocessor,
+    save_preprocessor,
+)
+
+TEXTS = [
+    "A dog runs on the beach.",
+    "two dogs run",
+    "a man and a dog",
+    "the Beach at night",
+    "ein Löwe, 狮子 🦁",
+] * 3
+LONG = "a very long text about nothing at all " * 20
+
+
+@pytest.fixture(scope="module")
+def bpe() -> BPETokenizer:
+    return BPETokenizer.train(TEXTS, vocab_size=300, context_length=64)
+
+
+@pytest.fixture(scope="module")
+def clip() -> ClipTokenizer:
+    return ClipTokenizer()
+
+
+def test_clip_ids_match_open_clip(clip):
+    import open_clip
+
+    texts = [
+        *TEXTS,
+        "",
+        "  spaces \n and\ttabs ",
+        "it's 5 o'clock &amp; sunny",
+        "ÀÉÎ ﬁ ½",
+        "<b>tags</b>",
+        "!!!",
+    ]
+    assert torch.equal(clip(texts), open_clip.tokenize(texts))
+
+
+def test_clip_truncates_like_open_clip_with_a_warning(clip):
+    import open_clip
+
+    before = clip.truncated
+    with pytest.warns(UserWarning, match="1 of 2 texts are longer than 75 tokens, first: 'a very long"):
+        tokens = clip(["short", LONG])
+    assert torch.equal(tokens, open_clip.tokenize(["short", LONG]))
+    assert clip.truncated == before + 1
+
+
+@pytest.mark.parametrize("length", [32, 72, 76])
+def test_clip_with_other_context_lengths(length):
+    """The context lengths of PE-Core and CoCa."""
+    import open_clip
+
+    assert torch.equal(ClipTokenizer(length)(TEXTS), open_clip.tokenize(TEXTS, length))
+
+
+def test_clip_round_trip(clip):
+    assert clip.decode(clip("A dog, running on the beach !")[0]) == "a dog , running on the beach !"
+
+
+ORDINARY = st.characters(
+    categories=["Ll", "Lo", "Nd", "Zs", "Sm", "So", "Po"],  # without upper case
+    exclude_characters="\u32ff\U0001f16c🯰🯱🯲🯳🯴🯵🯶🯷🯸🯹",  # too new for the library's NFKC
+)
+
+
+@given(st.text(ORDINARY, max_size=14))
+def test_bpe_round_trip(bpe, text):
+    expected = " ".join(unicodedata.normalize("NFKC", text).lower().split())
+    tokens = bpe(text)[0]
+    if (tokens == bpe.pad_id).any():  # otherwise the text may have been truncated
+        assert bpe.decode(tokens) == expected
+
+
+@pytest.mark.parametrize("text", ["<bos>", "<|endoftext|>", "[PAD]", "</s>", "<end_of_text>", "\x00\x01\x02"])
+def test_no_text_encodes_to_a_special_id(bpe, text):
+    [ids] = bpe.encode_batch([text])
+    assert min(ids) >= BPETokenizer.NUM_SPECIAL
+    assert bpe(text)[0].tolist() == [bpe.bos_id, *ids, bpe.eos_id] + [bpe.pad_id] * (62 - len(ids))
+
+
+def test_bpe_lower_cases(bpe):
+    assert torch.equal(bpe("A DOG"), bpe("a dog"))
+    assert bpe.decode(bpe("Two  DOGS\nRun")[0]) == "two dogs run"
+
+
+def test_long_texts_are_truncated_and_counted_or_refused(bpe):
+    before = bpe.truncated
+    with pytest.warns(UserWarning, match="2 of 3 texts are longer than 62 tokens"):
+        tokens = bpe([LONG, "short", LONG])
+    assert tokens.shape == (3, 64)
+    assert tokens[:, -1].tolist() == [bpe.eos_id, bpe.pad_id, bpe.eos_id]
+    assert bpe.truncated == before + 2
+    with pytest.raises(ValueError, match="expected at most 62 tokens each, got more: 1 of 1"):
+        bpe(LONG, on_long="error")
+    with pytest.raises(ValueError, match=r"on_long: expected one of .*, got 'drop'"):
+        bpe("a", on_long="drop")
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"), [([1], "expected strings, got int"), (["\ud800"], "valid Unicode")]
+)
+def test_inputs_that_are_not_text_are_refused(bpe, texts, message):
+    with pytest.raises(InputError, match=message):
+        bpe(texts)
+    with pytest.raises(InputError, match=message):
+        bpe.read(texts[0])
+
+
+def test_an_empty_list_is_an_empty_batch(bpe):
+    assert bpe([]).shape == (0, 64)
+
+
+def test_read_and_collate_match_a_call(bpe, clip):
+    for tokenizer in (bpe, clip):
+        rows = [tokenizer.read(text) for text in TEXTS]
+        assert rows[0].shape == (tokenizer.context_length,)
+        assert torch.equal(tokenizer.collate(rows), tokenizer(TEXTS))
+
+
+def test_training_is_deterministic(bpe):
+    again = BPETokenizer.train(TEXTS, vocab_size=300, context_length=64)
+    assert (again.tokenizer_json, again.fingerprint) == (bpe.tokenizer_json, bpe.fingerprint)
+    assert bpe.vocab_size == 300
+    other = BPETokenizer.train(TEXTS, vocab_size=290, context_length=64)
+    assert other.fingerprint != bpe.fingerprint
+    with pytest.raises(ValueError, match="expected at least 259, for all bytes, got 100"):
+        BPETokenizer.train(TEXTS, vocab_size=100)
+
+
+@pytest.mark.parametrize("name", ["bpe", "clip"])
+def test_save_and_load(name, request, tmp_path):
+    tokenizer = request.getfixturevalue(name)
+    save_preprocessor(tokenizer, tmp_path)
+    loaded = load_preprocessor(json.loads(json.dumps(tokenizer.to_dict())), tmp_path)
+    assert loaded.fingerprint == tokenizer.fingerprint
+    assert torch.equal(loaded(TEXTS), tokenizer(TEXTS))
+
+
+def test_files_that_do_not_match_the_config_are_refused(bpe, tmp_path):
+    config = bpe.to_dict()
+    with pytest.raises(FileNotFoundError, match=r"expected tokenizer\.json"):
+        load_preprocessor(config, tmp_path, "tokenizer")
+    save_preprocessor(bpe, tmp_path)
+    for change, message in (
+        ({"kind": "pickle"}, r"tokenizer\.kind: expected one of \['bpe', 'clip', 'hf', .*\], got 'pickle'"),
+        ({"vocab_size": 299}, "'vocab_size': 299"),
+        ({"context_length": "64"}, "tokenizer.context_length: expected int, got '64'"),
+        ({"extra": 1}, r"expected keys among .* got \['extra'\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_preprocessor(config | change, tmp_path, "tokenizer")
+    (tmp_path / "tokenizer.json").write_text(bpe.tokenizer_json.replace('"dog"', '"cat"') + " ")
+    with pytest.raises(ValueError, match="sha256"):
+        load_preprocessor(config, tmp_path, "tokenizer")
+    for garbage in (b"{", b"\xff\xfe", b'{"model": {"type": "BPE", "vocab": 3}}'):
+        (tmp_path / "tokenizer.json").write_bytes(garbage)
+        with pytest.raises(ValueError, match=r"tokenizer: expected the JSON|expected UTF-8"):
+            load_preprocessor(config, tmp_path, "tokenizer")
+
+
+def test_run_files_may_leave_out_the_hashes(bpe, tmp_path):
+    config = PREPROCESSORS.from_dict({"kind": "bpe", "vocab_size": 300, "context_length": 16}, "tokenizer")
+    with pytest.raises(FileNotFoundError, match=r"expected tokenizer\.json"):
+        PREPROCESSORS.build(config, tmp_path)
+    save_preprocessor(bpe, tmp_path)
+    built = PREPROCESSORS.build(config, tmp_path)
+    assert (built.context_length, built.tokenizer_json) == (16, bpe.tokenizer_json)
+    with pytest.raises(ValueError, match=r"tokenizer\.sha256: expected \{'tokenizer.json': '0'\}, got"):
+        PREPROCESSORS.build(dataclasses.replace(config, sha256={"tokenizer.json": "0"}), tmp_path)
+
+
+def test_clip_needs_no_files(clip, tmp_path):
+    built = PREPROCESSORS.build(PREPROCESSORS.from_dict({"kind": "clip"}), tmp_path)
+    assert built.fingerprint == clip.fingerprint
+    assert built.files() == {}

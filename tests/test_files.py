@@ -1,3 +1,5 @@
+"""Atomic writes: a reader sees the old file or the new one."""
+
 import os
 import signal
 import stat
@@ -10,7 +12,7 @@ import pytest
 from multimodal.files import atomic_write, clear_leftovers, sha256_of, write_text
 
 
-def test_a_file_appears_whole_with_the_rights_of_an_ordinary_one(tmp_path):
+def test_a_file_appears_when_complete_with_ordinary_permissions(tmp_path):
     path = tmp_path / "new" / "folder" / "a.bin"
     with atomic_write(path) as file:
         file.write(b"half")
@@ -24,7 +26,7 @@ def test_a_file_appears_whole_with_the_rights_of_an_ordinary_one(tmp_path):
     assert os.listdir(path.parent) == ["a.bin"]
 
 
-def test_an_error_leaves_what_was_there(tmp_path):
+def test_an_error_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "before, ünï")
 
@@ -50,7 +52,7 @@ while True:
 """
 
 
-def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path):
+def test_a_writer_killed_at_any_moment_leaves_a_complete_file(tmp_path):
     path = tmp_path / "a.bin"
     for attempt in range(6):
         writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)])

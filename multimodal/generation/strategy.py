@@ -56,10 +56,10 @@ def parse_strategy(text: str) -> Strategy:
     kind, *settings = (part.strip() for part in text.split(","))
     table: dict[str, Any] = {"kind": kind}
     for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise ValueError(f"strategy: expected KIND,NAME=VALUE,..., got {text!r}")
-        table[name.strip()] = _literal(value.strip())
+        name, equals, value = (part.strip() for part in setting.partition("="))
+        if not equals or name in table:
+            raise ValueError(f"strategy: expected KIND,NAME=VALUE,... with each name once, got {text!r}")
+        table[name] = _literal(value)
     strategy: Strategy = STRATEGIES.from_dict(table, "strategy")
     return strategy
 

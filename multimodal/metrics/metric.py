@@ -83,13 +83,10 @@ def compute_metrics(
     measures = []
     for name, metric in METRICS.items():
         if metric.task == task:
-            value, n = metric.compute(predictions), len(predictions[0])
-            if isinstance(value, Tensor | np.ndarray):
-                n = len(value)
-                value = float(value.double().mean() if isinstance(value, Tensor) else value.mean())
-            measures.append(
-                Measure(dataset, name.replace("image", modality), value, n, metric.unit, strategy)
-            )
+            values = torch.as_tensor(metric.compute(predictions), dtype=torch.float64)
+            n = len(values) if values.ndim else len(predictions[0])
+            renamed = name.replace("image", modality)
+            measures.append(Measure(dataset, renamed, float(values.mean()), n, metric.unit, strategy))
     return measures
 
 

@@ -33,7 +33,7 @@ class BlipMatcher(DualEncoder):
     def __init__(self, *arguments: Any, matching_id: int | None = None, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.matching_id = matching_id
-        self.matching_head = nn.Linear(self.encoders["text"].width, 2)  # no match, match
+        self.matching_head = nn.Linear(self.encoders["text"].width, 2)  # type: ignore[arg-type]  # no match, match
 
     def match(self, inputs: Inputs) -> Tensor:
         """{"image": [B, 3, S, S], "text": [B, L]}, row b with row b -> logits [B, 2]: no match, match"""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 import multimodal.tasks as tasks
+from multimodal.generation import Strategy
 from multimodal.models import Answerer, DualEncoder, ImageCaptioner, Network
 from multimodal.preprocess import ImageTransform, Tokenizer
 from multimodal.tasks.classify import ClassNames, Templates
@@ -57,8 +58,6 @@ class Model:
         self.card = {} if card is None else card
         self.class_cache: dict[Hashable, Tensor] = {}
         self._fingerprint: tuple[Hashable, str] | None = None  # of which weights, and what it is
-
-    # What it is
 
     @property
     def dual(self) -> DualEncoder:
@@ -142,8 +141,6 @@ class Model:
         self.network.to(device=device, dtype=dtype)
         return self
 
-    # What it does
-
     def classify(
         self,
         images: Any,
@@ -212,6 +209,7 @@ class Model:
         *,
         length_penalty: float | None = None,
         batch_size: int | None = None,
+        strategy: Strategy | None = None,
     ) -> Any:
         """Write a sentence about each picture.
 
@@ -228,7 +226,7 @@ class Model:
         >>> model.caption("cat.jpg").text  # doctest: +SKIP
         'a cat is sleeping on a couch.'
         """
-        return tasks.caption(self, images, num_beams, max_new_tokens, length_penalty, batch_size)
+        return tasks.caption(self, images, num_beams, max_new_tokens, length_penalty, batch_size, strategy)
 
     def match(self, images: Any, texts: str | Sequence[str], *, batch_size: int | None = None) -> Any:
         """Say whether a text is about a picture, by a network that looks at both (BLIP's matching head).
@@ -247,12 +245,13 @@ class Model:
         max_new_tokens: int | None = None,
         *,
         batch_size: int | None = None,
+        strategy: Strategy | None = None,
     ) -> Any:
         """Answer a question about a picture: an `Answer` (`.text`, `.score`, `.question`, `.image`).
 
         Pictures and questions go together as in `match`, the rest is as in `caption`.
         """
-        return tasks.answer(self, images, questions, num_beams, max_new_tokens, batch_size)
+        return tasks.answer(self, images, questions, num_beams, max_new_tokens, batch_size, strategy)
 
     def index(self, folder: str | Path, path: str | Path, *, batch_size: int | None = None) -> tasks.Index:
         """Make the pictures of a folder searchable: one SQLite file at `path`.

@@ -12,12 +12,12 @@ PACKAGE = ROOT / "multimodal"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
     **dict.fromkeys(("results", "files", "config"), 0),
-    **dict.fromkeys(("layers", "preprocess", "distributed"), 1),
+    **dict.fromkeys(("layers", "preprocess", "distributed", "metrics"), 1),
     **dict.fromkeys(("encoders", "decoders", "losses", "generation", "datasets", "retrieval"), 2),
     "models": 3,
     "tasks": 4,
     **dict.fromkeys(("model", "zoo", "training", "evaluation"), 5),
-    **dict.fromkeys(("cli", "__init__", "__main__"), 6),
+    **dict.fromkeys(("cli", "web", "__init__", "__main__"), 6),
 }
 # Rooms of one floor that may import each other, in this direction only.
 LEVEL = {
@@ -25,6 +25,8 @@ LEVEL = {
     ("training", "model"),
     ("training", "zoo"),
     ("training", "evaluation"),
+    ("evaluation", "model"),
+    ("cli", "__init__"),  # `import multimodal as mm`: the root loads a room when it is first used
     ("__main__", "cli"),
 }
 HEAVY = {

@@ -1,11 +1,13 @@
-"""The standard validation sets, and a model's figures on all that are there."""
+"""The standard validation sets, and the evaluation of a model on them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from multimodal.evaluation.report import Report
-from multimodal.evaluation.validation import EvaluatedModel, Validation, ValidationConfig
+from multimodal.evaluation.validation import DEFAULT, Validation, ValidationConfig
+from multimodal.generation import Strategy
+from multimodal.model import Model
 
 PHOTO = ("a photo of a {}.",)
 SATELLITE = (
@@ -23,19 +25,22 @@ BENCHMARK = (
 
 
 def evaluate_model(
-    model: EvaluatedModel, root: str | Path, limit: int | None = None, beams: Sequence[int] = (1,)
+    model: Model,
+    root: str | Path,
+    limit: int | None = None,
+    strategies: Sequence[Strategy] = DEFAULT,
 ) -> Report:
-    """Measure `model` on each set of `BENCHMARK` that lies under `root`.
+    """Measure `model` on each set of `BENCHMARK` that exists under `root`.
 
-    limit: at most so many images of each set, evenly spaced (figures of equal limits compare);
-    beams: a captioning run for each number of beams, 1 is greedy. What the model cannot do is left out.
-    Raises FileNotFoundError where none of the sets is there.
+    limit: at most this many images per set, evenly spaced; compare figures with equal limits only.
+    strategies: images are captioned once with each. Tasks that the model does not support are skipped.
+    Raises FileNotFoundError if no set exists.
     """
     root = Path(root)
-    there = [config for config in BENCHMARK if (root / config.path).exists()]
-    if not there:
+    existing = [config for config in BENCHMARK if (root / config.path).exists()]
+    if not existing:
         raise FileNotFoundError(
             f"benchmark: expected one of {', '.join(config.path for config in BENCHMARK)} in {root}, got none"
         )
-    useful = [replace(config, limit=limit) for config in there if set(config.tasks) & set(model.can)]
-    return Validation(useful, root).report(model, beams)
+    useful = [replace(config, limit=limit) for config in existing if set(config.tasks) & set(model.can)]
+    return Validation(useful, root)(model, strategies)

@@ -1,46 +1,49 @@
-"""Pictures of an evaluation, as PNG bytes: classes, calibration, and what a model says of photographs."""
+"""Charts of an evaluation as encoded images: classes, calibration, and a gallery of answers."""
 
 import io
 import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from multimodal.evaluation.classification import ZeroShot, expected_calibration_error, reliability
-from multimodal.evaluation.report import class_table
+from multimodal.metrics import (
+    ClassificationPredictions,
+    accuracy_by_class,
+    expected_calibration_error,
+    reliability,
+)
 
-MOST = 40  # classes with a bar each; of more, the best and the worst half of so many
+MAX_BARS = 40  # classes with a bar each; of more classes, the best and the worst half of this number
 BLUE, GRAY = "#2f6fde", "#b9bcc2"
 
 
-class Answer(NamedTuple):
-    """A photograph, what is on it, and what a model said."""
+class GalleryEntry(NamedTuple):
+    """A photograph, its true label and the model's answer."""
 
-    picture: Any  # a PIL image
+    image: Any  # a PIL image
     truth: str
     label: str
     score: float  # the probability of `label`
     caption: str | None = None
 
     @property
-    def right(self) -> bool:
+    def correct(self) -> bool:
         return self.label == self.truth
 
 
-def per_class_chart(sets: dict[str, ZeroShot]) -> bytes:
-    """A bar for the accuracy of each class, best first, a panel for each data set."""
-    tables = {name: class_table(found) for name, found in sets.items()}
+def per_class_chart(sets: dict[str, ClassificationPredictions]) -> bytes:
+    """A bar for the accuracy of each class, best first; one panel per data set: a PNG."""
+    tables = {name: accuracy_by_class(found) for name, found in sets.items()}
     shown = {name: _ends(table) for name, table in tables.items()}
     height = 1.2 + 0.19 * max(map(len, shown.values()))
     figure = _figure(4.2 * len(sets), height)
     for axis, (name, rows) in zip(_panels(figure, len(sets)), shown.items(), strict=True):
         axis.barh(range(len(rows)), [100 * (value or 0) for _, value in rows], color=BLUE)
-        axis.set_yticks(range(len(rows)), [plain(label) for label, _ in rows], fontsize=7)
-        axis.set_ylim(height / 0.19 - 6.5, -0.6)  # bars are as thick in every panel
-        axis.set_xlim(0, 100)
-        left_out = len(tables[name]) - sum(value is not None for _, value in rows)
-        note = f", {left_out} between them left out" if left_out else ""
+        axis.set_yticks(range(len(rows)), [escape(label) for label, _ in rows], fontsize=7)
+        axis.set(xlim=(0, 100), ylim=(height / 0.19 - 6.5, -0.6))  # the same bar thickness in every panel
+        hidden = len(tables[name]) - sum(value is not None for _, value in rows)
+        note = f", {hidden} not shown" if hidden else ""
         axis.set_title(
-            f"{plain(name)}: top-1 of each class, %\n{len(tables[name])} classes{note}", fontsize=9
+            f"{escape(name)}: top-1 of each class, %\n{len(tables[name])} classes{note}", fontsize=9
         )
         axis.tick_params(axis="x", labelsize=8)
         axis.grid(axis="x", alpha=0.3)
@@ -48,13 +51,13 @@ def per_class_chart(sets: dict[str, ZeroShot]) -> bytes:
 
 
 def _ends(table: dict[str, float | None]) -> list[tuple[str, float | None]]:
-    """The rows to show: all of few classes, else the best and the worst with a gap between."""
+    """The rows to show: all classes, or the best and the worst with a gap between."""
     rows: list[tuple[str, float | None]] = [row for row in table.items() if row[1] is not None]
-    return rows if len(rows) <= MOST else [*rows[: MOST // 2], ("...", None), *rows[-MOST // 2 :]]
+    return rows if len(rows) <= MAX_BARS else [*rows[: MAX_BARS // 2], ("...", None), *rows[-MAX_BARS // 2 :]]
 
 
-def reliability_chart(sets: dict[str, ZeroShot]) -> bytes:
-    """Accuracy over confidence, a panel for each data set: on the diagonal a probability means what it says."""
+def reliability_chart(sets: dict[str, ClassificationPredictions]) -> bytes:
+    """Reliability diagrams, accuracy over confidence; one panel per data set: a PNG."""
     figure = _figure(3.4 * len(sets), 3.6)
     for axis, (name, found) in zip(_panels(figure, len(sets)), sets.items(), strict=True):
         bins = reliability(found.probabilities, found.labels)
@@ -67,37 +70,34 @@ def reliability_chart(sets: dict[str, ZeroShot]) -> bytes:
         axis.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle="--")
         line = bins.confidence[some].tolist(), bins.accuracy[some].tolist()
         axis.plot(*line, "o-", color=BLUE, label="accuracy")
-        axis.set_title(f"{plain(name)}: ECE {ece:.3f}", fontsize=9)
+        axis.set_title(f"{escape(name)}: ECE {ece:.3f}", fontsize=9)
         axis.set_xlabel("confidence", fontsize=8)
-        axis.set_xlim(0, 1)
-        axis.set_ylim(0, 1)
+        axis.set(xlim=(0, 1), ylim=(0, 1))
         axis.tick_params(labelsize=8)
         axis.legend(fontsize=7, loc="upper left")
     return _encoded(figure)
 
 
-def gallery_chart(answers: Sequence[Answer], across: int = 4) -> bytes:
-    """Photographs with what was said of them, wrong answers first: a JPEG."""
-    down = -(-len(answers) // across)
+def gallery_chart(entries: Sequence[GalleryEntry], across: int = 4) -> bytes:
+    """Photographs with the model's answers, wrong answers first: a JPEG."""
+    down = -(-len(entries) // across)
     figure = _figure(2.9 * across, 3.5 * down)
     panels = _panels(figure, across * down, down)
-    for axis, answer in zip(panels, sorted(answers, key=lambda answer: answer.right), strict=False):
-        axis.imshow(answer.picture)
-        verdict = "right" if answer.right else f"wrong: it is {answer.truth}"
-        says = f"{answer.label}, {answer.score:.0%} ({verdict})"
-        lines = [says] if answer.caption is None else [says, f"“{answer.caption}”"]
+    for axis, entry in zip(panels, sorted(entries, key=lambda entry: entry.correct), strict=False):
+        axis.imshow(entry.image)
+        verdict = "correct" if entry.correct else f"wrong: it is {entry.truth}"
+        answer = f"{entry.label}, {entry.score:.0%} ({verdict})"
+        lines = [answer] if entry.caption is None else [answer, f"“{entry.caption}”"]
         wrapped = "\n".join(part for line in lines for part in textwrap.wrap(line, 42))
-        axis.set_xlabel(plain(wrapped), fontsize=8, color="black" if answer.right else "#b3261e")
+        axis.set_xlabel(escape(wrapped), fontsize=8, color="black" if entry.correct else "#b3261e")
     for axis in panels:
-        axis.set_xticks([])
-        axis.set_yticks([])
-        for side in axis.spines.values():
-            side.set_visible(False)
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
     return _encoded(figure, "jpeg")
 
 
-def plain(text: str) -> str:
-    """What matplotlib draws as it stands: between two $ it would read a formula."""
+def escape(text: str) -> str:
+    """`text` as matplotlib draws it literally: between two $ it would parse a formula."""
     return text.replace("$", r"\$")
 
 
@@ -106,7 +106,7 @@ def _figure(width: float, height: float) -> Any:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)  # draws without a display, and without touching the user's backend
+    FigureCanvasAgg(figure)  # draws without a display and leaves the user's backend alone
     return figure
 
 
@@ -115,6 +115,6 @@ def _panels(figure: Any, count: int, down: int = 1) -> list[Any]:
 
 
 def _encoded(figure: Any, kind: str = "png") -> bytes:
-    picture = io.BytesIO()
-    figure.savefig(picture, format=kind, dpi=100)
-    return picture.getvalue()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=100)
+    return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""How fast a model answers on this machine."""
+"""The speed of a model on this machine."""
 
 import statistics
 import time
@@ -7,17 +7,18 @@ from typing import Any
 
 import torch
 
-from multimodal.evaluation.validation import EvaluatedModel
+from multimodal.generation import Greedy
+from multimodal.model import Model
 
-IMAGES, TEXTS, SIDE = 64, 256, 256  # of one measurement; pixels
+IMAGES, TEXTS, SIDE = 64, 256, 256  # inputs of one round; pixels
 ROUNDS = 3
 
 
-def measure_speed(model: EvaluatedModel) -> dict[str, float]:
-    """Images embedded, texts embedded and, where the model can, captions written per second, greedy.
+def measure_speed(model: Model) -> dict[str, float]:
+    """Images embedded, texts embedded and, if the model can, captions written per second (greedy).
 
-    Medians of 3 rounds, after one that is not counted. Images are uint8 tensors [3, 256, 256]: decoding a
-    file is not part of it.
+    Medians of 3 rounds after a warm-up. Images are uint8 tensors [3, 256, 256], so that decoding files is not
+    measured.
     """
     generator = torch.Generator().manual_seed(0)
     noise = torch.randint(0, 256, (IMAGES, 3, 8, 8), generator=generator, dtype=torch.uint8)
@@ -28,7 +29,7 @@ def measure_speed(model: EvaluatedModel) -> dict[str, float]:
         "texts embedded per second": TEXTS / _seconds(lambda: model.embed_texts(texts)),
     }
     if "caption" in model.can:
-        found["captions per second"] = IMAGES / _seconds(lambda: model.caption(images, num_beams=1))
+        found["captions per second"] = IMAGES / _seconds(lambda: model.caption(images, strategy=Greedy()))
     return {name: round(value, 1) for name, value in found.items()}
 
 

@@ -6,12 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from multimodal.generation import Strategy
 from multimodal.models import Answerer, Matcher
 from multimodal.preprocess import Sources, resolve
 from multimodal.results import Answer, Item, Match, Results
 from multimodal.tasks.batches import image_batches, pictures, warn_rejected
 from multimodal.tasks.protocol import TaskModel, require
-from multimodal.tasks.write import Writing
+from multimodal.tasks.write import Writing, settings_of
 
 
 def match(
@@ -40,12 +41,16 @@ def answer(
     num_beams: int = 1,
     max_new_tokens: int | None = None,
     batch_size: int | None = None,
+    strategy: Strategy | None = None,
 ) -> Answer | Results[Answer]:
     """The answer to a question about a picture; see `Model.answer`."""
     require(model, "answer")
     network = model.network
     assert isinstance(network, Answerer)
-    writing = Writing(model, network, num_beams, max_new_tokens, None)
+    length_penalty = None
+    if strategy is not None:
+        num_beams, max_new_tokens, length_penalty = settings_of(strategy)
+    writing = Writing(model, network, num_beams, max_new_tokens, length_penalty)
 
     def answered(batch: Tensor, asked: list[str], shown: list[Item]) -> list[Answer]:
         tokens = model.tokenizer(asked).to(model.device)

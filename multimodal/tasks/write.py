@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from multimodal.generation import generate
+from multimodal.generation import Beam, Strategy, generate
 from multimodal.layers.features import Encoded
 from multimodal.models import Writer
 from multimodal.tasks.protocol import TaskModel
@@ -71,3 +71,10 @@ class Writing:
 
 def _step(network: Writer, tokens: Tensor, cache: Any) -> Tensor:
     return network.decode(tokens, cache=cache)
+
+
+def settings_of(strategy: Strategy) -> tuple[int, int | None, float | None]:
+    """Beams, new tokens and length penalty of a strategy."""
+    if isinstance(strategy, Beam):
+        return strategy.num_beams, strategy.max_new_tokens, strategy.length_penalty
+    return 1, strategy.max_new_tokens, None

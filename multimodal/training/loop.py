@@ -17,6 +17,7 @@ from torch import Tensor
 from multimodal.config import to_dict
 from multimodal.datasets import Batch, Mixture
 from multimodal.distributed import barrier, mean_over_ranks, process_group, rank, world_size
+from multimodal.evaluation import Report
 from multimodal.files import clear_leftovers
 from multimodal.model import Model
 from multimodal.models import MAX_LOGIT_SCALE
@@ -39,7 +40,7 @@ from multimodal.training.start import (
 from multimodal.training.state import Progress, load_progress, load_state, save_state
 from multimodal.zoo import choose_device, load_folder, save_folder, update_card
 
-Evaluate = Callable[[Model], dict[str, float]]
+Evaluate = Callable[[Model], Report]
 STATE = "state.safetensors"
 
 
@@ -59,7 +60,7 @@ def train(
     """Train what `config` describes and return `out`, which is then a model folder.
 
     root: where the paths of the data begin; resume: go on in `out`, or start where there is nothing yet;
-    evaluate: called with the model each `evaluate_every` steps and at the end -> figures by name.
+    evaluate: called with the model each `evaluate_every` steps and at the end; a `Validation`, for example.
     `out` also holds metrics.jsonl, curves.png and the state of the run. Under torchrun every rank calls this.
     Raises TrainingError, naming step and samples, before a step that is not finite; ValueError where `out`
     holds another run.
@@ -129,8 +130,8 @@ class Run:
             load_state(out / STATE, self.masters, None if fresh else self.optimizer)
         self.started = time.perf_counter() - self.progress.seconds
         self.log = MetricsLog(out / "metrics.jsonl", self.progress.step) if rank() == 0 else None
-        self.figures: dict[str, float] = {}
-        self.measured_at = -1  # the step of `figures`
+        self.report = Report()
+        self.measured_at = -1  # the step of `report`
         self.window: list[dict[str, Tensor]] = []  # terms of the steps since the last log
         self.window_start = time.perf_counter()
 
@@ -267,8 +268,8 @@ class Run:
         )  # fmt: skip
         if self.evaluate is not None:
             model = load_folder(self.out, self.device, torch.float32)
-            self.figures, self.measured_at = self.evaluate(model), done
-            self.log.add(step=done, validation=self.figures)
+            self.report, self.measured_at = self.evaluate(model), done
+            self.log.add(step=done, validation=self.report.flat())
             draw_curves(self.log.rows, self.out / "curves.png")
             update_card(self.out, self.card(done))
         self.window_start += time.perf_counter() - paused
@@ -278,7 +279,7 @@ class Run:
         config = self.config
         return {
             **config.card,
-            "figures": {name: round(value, 4) for name, value in self.figures.items()},
+            "figures": self.report.figures(),
             "training": {
                 "steps": done,
                 "samples": self.samples(done),

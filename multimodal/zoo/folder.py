@@ -13,6 +13,7 @@ from multimodal.model import Model
 from multimodal.models import Network, NetworkConfig, network_config, network_table
 from multimodal.preprocess import ImageTransform, Tokenizer, load_tokenizer, save_tokenizer
 from multimodal.zoo.assemble import assemble, stored
+from multimodal.zoo.card import card_text
 from multimodal.zoo.contract import check_stored, contract
 from multimodal.zoo.golden import golden_vectors
 from multimodal.zoo.opening import Foreign, read_json
@@ -21,7 +22,6 @@ from multimodal.zoo.reading import read_weights
 FORMAT = "multimodal-1"
 KEYS = {"format", "name", "model", "transform", "tokenizer", "weights_sha256", "card"}
 KEPT = ("golden", "contract")  # of a card: for `load` and `verify`, which new figures do not change
-TITLES = {"figures": "Figures on the validation sets"}  # of the card; other keys are titles themselves
 
 
 def save_folder(
@@ -73,9 +73,15 @@ def _rounded(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     return tensor.contiguous()
 
 
-def update_card(folder: str | Path, card: dict[str, Any]) -> None:
-    """Put `card` into the folder's config.json and README.md; golden vectors and contract stay unless it has some."""
+def update_card(folder: str | Path, card: dict[str, Any], charts: dict[str, bytes] | None = None) -> None:
+    """Write `card` into config.json and README.md of a model folder, and `charts` by file name next to them.
+
+    Golden vectors and the contract are kept unless `card` has its own.
+    """
     path = Path(folder) / "config.json"
+    for name, data in (charts or {}).items():
+        with atomic_write(path.with_name(name)) as file:
+            file.write(data)
     table = json.loads(path.read_text(encoding="utf-8"))
     old = {key: value for key, value in table["card"].items() if key in KEPT}
     table["card"] = old | card
@@ -111,26 +117,3 @@ def open_own(folder: Path) -> tuple[Foreign, str]:
     transform = ImageTransform.from_dict(table["transform"])
     check_stored(table["card"].get("contract", {}), contract(config, transform, tokenizer, sha256))
     return Foreign(str(table["name"]), config, tensors, transform, tokenizer, table["card"]), sha256
-
-
-def card_text(name: str, card: dict[str, Any]) -> str:
-    """The model card as Markdown: flat tables as tables, lists as lists, `pictures` as those of that name
-    beside it; what is nested stays in config.json."""
-    lines = [f"# {name}", ""]
-    nested = []
-    for key, value in card.items():
-        if key == "golden":  # for `verify`, not for readers
-            continue
-        title = [f"## {TITLES.get(key, key.replace('_', ' ').capitalize())}", ""]
-        if isinstance(value, dict) and any(isinstance(v, dict | list | tuple) for v in value.values()):
-            nested.append(f"`card.{key}`")
-        elif key == "pictures":
-            for what, file in value.items():
-                lines += [f"## {what}", "", f"![{what}]({file})", ""]
-        elif isinstance(value, dict):
-            lines += [*title, "| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in value.items()), ""]
-        elif isinstance(value, list):
-            lines += [*title, *(f"- {item}" for item in value), ""]
-        else:
-            lines += [*title, str(value), ""]
-    return "\n".join([*lines, f"More in `config.json`: {', '.join(nested)}.", ""] if nested else lines)

@@ -1,4 +1,4 @@
-"""A model small enough to work out by hand, and data sets of plain colours for it."""
+"""A model whose figures can be computed by hand, and data sets of plain colours for it."""
 
 import io
 import json
@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+
+from multimodal.generation import Greedy, Strategy
 
 COLOURS = {
     "red": (255, 0, 0),
@@ -29,11 +31,11 @@ class Sentence(NamedTuple):
 
 @dataclass
 class ColourModel:
-    """Embeds a picture as its colour, and a text as the mean of the colours it names."""
+    """Embeds an image as its colour, and a text as the mean of the colours it names."""
 
     can: set[str]
     logit_scale: float = 3.0
-    texts: int = 0  # how many it embedded
+    texts: int = 0  # number of embedded texts
 
     def embed_images(self, images: list[Any]) -> Tensor:
         pixels = [opened(image).getpixel((0, 0)) for image in images]
@@ -52,9 +54,9 @@ class ColourModel:
         rows = [self.embed_texts([p.replace("{}", name) for p in patterns]).mean(0) for name in class_names]
         return F.normalize(torch.stack(rows), dim=1)
 
-    def caption(self, images: list[Any], num_beams: int) -> list[Sentence]:
+    def caption(self, images: list[Any], *, strategy: Strategy) -> list[Sentence]:
         names = {rgb: name for name, rgb in COLOURS.items()}
-        ending = "." if num_beams == 1 else " with a border."
+        ending = "." if strategy == Greedy() else " with a border."
         return [Sentence(f"a {names[opened(image).getpixel((0, 0))]} square{ending}") for image in images]
 
 
@@ -63,7 +65,7 @@ def opened(image: bytes | Path) -> Image.Image:
 
 
 def make_table(folder: Path, labels: bool, copies: int = 1, captions: bool = True) -> None:
-    """A jsonl of `copies` pictures of each colour, each with two sentences."""
+    """A JSONL of `copies` images of each colour, each with two captions."""
     folder.mkdir(parents=True)
     rows = []
     for name, rgb in COLOURS.items():
@@ -91,7 +93,7 @@ def model() -> ColourModel:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """The sets of the benchmark, all but CIFAR-10."""
+    """The sets of the benchmark except CIFAR-10."""
     make_class_folders(tmp_path / "tiny-imagenet" / "val", 3)
     make_table(tmp_path / "rsicd" / "val", labels=True)
     make_table(tmp_path / "flickr8k" / "val", labels=False)

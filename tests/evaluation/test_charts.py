@@ -1,4 +1,4 @@
-"""Charts are looked at by people; here: they are pictures of a sensible size that say what they should."""
+"""Charts: size, format and the colours that carry the figures."""
 
 import io
 
@@ -6,33 +6,27 @@ import pytest
 import torch
 from PIL import Image
 
-from multimodal.evaluation import (
-    Answer,
-    Report,
-    ZeroShot,
-    gallery_chart,
-    per_class_chart,
-    reliability_chart,
-)
+from multimodal.evaluation import GalleryEntry, Report, gallery_chart, per_class_chart, reliability_chart
+from multimodal.metrics import ClassificationPredictions
 
 
 def opened(chart: bytes, kind: str = "PNG") -> Image.Image:
-    picture = Image.open(io.BytesIO(chart))
-    assert picture.format == kind
-    return picture.convert("RGB")
+    image = Image.open(io.BytesIO(chart))
+    assert image.format == kind
+    return image.convert("RGB")
 
 
 def blue_pixels(png: bytes) -> int:
-    """How much of the picture has the colour of the bars."""
+    """The number of pixels in the colour of the bars."""
     return sum(count for count, rgb in opened(png).getcolors(1 << 20) or [] if rgb == (47, 111, 222))
 
 
-def found(accuracy: float, classes: int = 5, each: int = 10) -> ZeroShot:
-    """Every class is right in the first `accuracy` of its images, each with probability 1."""
+def found(accuracy: float, classes: int = 5, each: int = 10) -> ClassificationPredictions:
+    """The first `accuracy` of the images of each class are correct, each with probability 1."""
     labels = torch.arange(classes).repeat_interleave(each)
     wrong = torch.arange(each).repeat(classes) >= accuracy * each
     said = (labels + wrong.long()) % classes
-    return ZeroShot(
+    return ClassificationPredictions(
         torch.nn.functional.one_hot(said, classes).float(), labels, [f"class {i}" for i in range(classes)]
     )
 
@@ -42,15 +36,15 @@ def test_bars_are_as_long_as_the_accuracy():
     assert high == pytest.approx(4 * low, rel=0.1)
 
 
-def test_of_many_classes_the_ends_are_shown():
+def test_many_classes_are_cut_to_the_best_and_the_worst():
     few, many = (opened(per_class_chart({"a": found(0.5, classes)})) for classes in (41, 200))
     assert few.size == many.size
     assert opened(per_class_chart({"a": found(0.5), "b": found(0.5, 200)})).width > many.width
 
 
-def test_a_class_without_images_has_no_bar_and_none_in_the_table():
+def test_a_class_without_images_has_no_bar_and_is_none_in_the_report():
     probabilities = torch.eye(3)[[0, 1]]
-    zero_shot = ZeroShot(probabilities, torch.tensor([0, 0]), ["a", "b", "c"])
+    zero_shot = ClassificationPredictions(probabilities, torch.tensor([0, 0]), ["a", "b", "c"])
     assert Report(zero_shot={"set": zero_shot}).to_dict()["per_class_accuracy"] == {
         "set": {"a": 0.5, "b": None, "c": None}
     }
@@ -62,7 +56,7 @@ def test_reliability_has_a_panel_for_each_set():
     assert opened(two).width == 2 * opened(one).width
 
 
-def test_the_bins_of_a_report_are_those_of_the_chart():
+def test_a_report_holds_the_bins_of_the_chart():
     bins = Report(zero_shot={"a": found(0.6)}).to_dict()["reliability"]["a"]
     assert bins["images"] == [0] * 14 + [50]
     assert bins["accuracy"][-1] == pytest.approx(0.6)
@@ -71,10 +65,13 @@ def test_the_bins_of_a_report_are_those_of_the_chart():
 
 def test_wrong_answers_come_first():
     red, green = Image.new("RGB", (50, 50), (250, 0, 0)), Image.new("RGB", (50, 50), (0, 250, 0))
-    answers = [Answer(green, "cat", "cat", 0.9, "a cat"), Answer(red, "dog", "cat", 0.6, "$ \\frac{ $")]
-    picture = opened(gallery_chart(answers, across=2), "JPEG")
-    middle = [picture.getpixel((picture.width * x // 4, picture.height // 3)) for x in (1, 3)]
+    answers = [
+        GalleryEntry(green, "cat", "cat", 0.9, "a cat"),
+        GalleryEntry(red, "dog", "cat", 0.6, "$ \\frac{ $"),
+    ]
+    chart = opened(gallery_chart(answers, across=2), "JPEG")
+    middle = [chart.getpixel((chart.width * x // 4, chart.height // 3)) for x in (1, 3)]
     for colour, drawn in zip(middle, [(250, 0, 0), (0, 250, 0)], strict=True):
         assert max(abs(a - b) for a, b in zip(colour, drawn, strict=True)) < 5  # a JPEG
-    more = opened(gallery_chart([Answer(red, "a", "b", 0.5)] * 5, across=2), "JPEG")
-    assert more.height > picture.height
+    more = opened(gallery_chart([GalleryEntry(red, "a", "b", 0.5)] * 5, across=2), "JPEG")
+    assert more.height > chart.height

@@ -1,4 +1,4 @@
-"""Figures during training: the same as those of the benchmark."""
+"""Figures during training match the benchmark."""
 
 from pathlib import Path
 
@@ -21,12 +21,12 @@ def test_agrees_with_the_benchmark(model, root: Path) -> None:
         root,
     )
     whole = evaluate_model(model, root).flat()
-    found = validation(model)
+    found = validation(model).flat()
     assert found == {name: value for name, value in whole.items() if not name.startswith("tiny")}
-    assert found == validation(model)  # again, on the same open sets
+    assert found == validation(model).flat()  # again, on the same open sets
 
 
-def test_of_a_run_file() -> None:
+def test_the_table_of_a_run_file() -> None:
     table = {"name": "a", "path": "b", "tasks": ["classify"], "templates": ["a {}"], "limit": 10}
     assert from_dict(ValidationConfig, table) == ValidationConfig("a", "b", ("classify",), ("a {}",), 10)
 
@@ -40,15 +40,15 @@ def test_of_a_run_file() -> None:
         ({"limit": 0}, "limit of a: expected at least 1, got 0"),
     ],
 )
-def test_wrong_configs_are_named(wrong, message: str) -> None:
+def test_wrong_configs_raise(wrong, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ValidationConfig("a", "b", **wrong)
 
 
-def test_problems_come_before_training(root: Path) -> None:
+def test_errors_come_before_training(root: Path) -> None:
     with pytest.raises(FileNotFoundError, match="elsewhere"):
         Validation([ValidationConfig("a", "elsewhere")], root)
-    with pytest.raises(ValueError, match="name of its own"):
+    with pytest.raises(ValueError, match="unique name"):
         Validation([ValidationConfig("a", "rsicd/val"), ValidationConfig("a", "flickr8k/val")], root)
     with pytest.raises(ValueError, match=r"flickr: expected at least 2 classes, got \[\]"):
         Validation([ValidationConfig("flickr", "flickr8k/val", ("classify", "search"))], root)
@@ -75,40 +75,39 @@ def test_images_without_a_label_are_not_classified(model, tmp_path: Path) -> Non
     assert {row.measure: row.n for row in report.rows}["image_to_text_recall@1"] == 7
 
 
-def test_more_images_than_go_to_the_model_at_once(model, tmp_path: Path) -> None:
+def test_more_images_than_one_chunk(model, tmp_path: Path) -> None:
     copies = CHUNK // len(COLOURS) + 2
     make_table(tmp_path / "set", labels=False, copies=copies)
     validation = Validation([ValidationConfig("a", "set")], tmp_path)
-    found = validation(model)
+    found = validation(model).flat()
     n = copies * len(COLOURS)
     assert n > CHUNK
-    assert model.texts == n + len(COLOURS)  # each different sentence once
-    # All pictures of a colour are alike, so none is first among its like; from a picture, its sentences
-    # tie with those of its like.
+    assert model.texts == n + len(COLOURS)  # each distinct sentence once
+    # All images of a colour are equal, and ties count against the query in both directions.
     assert found["a/text_to_image_recall@10"] == 0
     assert found["a/image_to_text_recall@10"] == 0
     assert found["a/distinct_captions"] == len(COLOURS)
 
 
-def test_what_cannot_be_used_is_in_the_report(model, tmp_path: Path) -> None:
+def test_rejected_samples_are_in_the_report(model, tmp_path: Path) -> None:
     make_table(tmp_path / "set", labels=False)
     with open(tmp_path / "set" / "data.jsonl", "a") as file:
-        file.write('\n{"image": "lost.png", "captions": ["a lost picture"]}')
-    report = Validation([ValidationConfig("a", "set")], tmp_path).report(model)
+        file.write('\n{"image": "lost.png", "captions": ["a lost image"]}')
+    report = Validation([ValidationConfig("a", "set")], tmp_path)(model)
     [lost] = report.rejected
     assert lost.name.startswith("a/")
     assert "lost.png" in lost.reason
     assert "lost.png" in str(report)
 
 
-def test_a_refused_picture_is_named_with_its_set(model, tmp_path: Path) -> None:
+def test_a_refused_image_is_named_with_its_set(model, tmp_path: Path) -> None:
     make_table(tmp_path / "set", labels=False)
     validation = Validation([ValidationConfig("a", "set")], tmp_path)
     model.embed_images = Refusing()
-    with pytest.raises(ValueError, match=r"a, samples red0\.png to white0\.png: image 3: no picture"):
+    with pytest.raises(ValueError, match=r"a, samples red0\.png to white0\.png: image 3: no image"):
         validation(model)
 
 
 class Refusing:
     def __call__(self, images: list[object]) -> torch.Tensor:
-        raise ValueError("image 3: no picture")
+        raise ValueError("image 3: no image")

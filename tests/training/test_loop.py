@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from multimodal.evaluation import Report
+from multimodal.metrics import Measure
 from multimodal.training import TrainingError, train
 from multimodal.zoo import load
 from tests.training.conftest import table
@@ -39,7 +41,7 @@ def test_a_run_leaves_a_model_its_figures_and_its_curves(make_run, shapes, tmp_p
 
     def evaluate(model):
         seen.append(model.embed_texts(["a red circle"]))
-        return {"set/measure": 0.25 * len(seen)}
+        return Report((Measure("set", "measure", 0.25 * len(seen), 1),))
 
     run = make_run(evaluate_every=4, card={"about": "A test."}, resize="squash")
     out = train(run, tmp_path / "run", shapes, device=CPU, evaluate=evaluate)
@@ -60,9 +62,10 @@ def test_a_run_leaves_a_model_its_figures_and_its_curves(make_run, shapes, tmp_p
     assert model.can == {"classify", "search", "caption"}
     assert torch.equal(model.embed_texts(["a red circle"]), seen[-1])
     assert model.card["about"] == "A test."
-    assert model.card["figures"] == {"set/measure": 0.5}
+    measure = {"dataset": "set", "measure": "measure", "value": 0.5, "n": 1, "unit": "number"}
+    assert model.card["figures"] == [measure]
     assert model.card["training"]["samples"] == 96
-    assert "set/measure" in (out / "README.md").read_text()
+    assert "| set | measure | 0.500 | 1 |" in (out / "README.md").read_text()
 
 
 def test_training_learns(finished):

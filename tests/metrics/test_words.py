@@ -9,7 +9,7 @@ import pytest
 from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS, STANFORD_CORENLP_3_4_1_JAR
 
 from multimodal.datasets import open_source
-from multimodal.evaluation.words import words
+from multimodal.metrics.words import words
 
 PTB_TOKENIZER = "edu.stanford.nlp.process.PTBTokenizer"
 # Each right side is what PTBTokenizer and the punctuation list of pycocoevalcap leave.

@@ -8,12 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from multimodal.evaluation import (
+from multimodal.metrics import (
+    ClassificationPredictions,
+    accuracy_by_class,
     expected_calibration_error,
     per_class_accuracy,
     reliability,
-    top_k_accuracy,
+    top_k_correct,
 )
+
+
+def top_k_accuracy(scores: Tensor, labels: Tensor, k: int = 1) -> float:
+    return top_k_correct(scores, labels, k).mean().item()
 
 
 def plain_top_k(scores: Tensor, labels: Tensor, k: int) -> float:
@@ -77,12 +83,21 @@ def test_calibration_by_hand() -> None:
     assert accuracy.tolist() == pytest.approx([0, 0, 1, 0.5, 0])
 
 
-def test_a_sure_and_right_model_is_calibrated() -> None:
+def test_a_confident_and_correct_model_is_calibrated() -> None:
     assert expected_calibration_error(torch.eye(4), torch.arange(4)) == 0
     assert expected_calibration_error(torch.eye(4), torch.tensor([1, 2, 3, 0])) == 1
 
 
-def test_wrong_arguments_are_named() -> None:
+def test_top_k_is_a_value_per_image() -> None:
+    assert top_k_correct(torch.eye(3), torch.tensor([0, 2, 2])).tolist() == [1, 0, 1]
+
+
+def test_a_class_without_images_has_no_accuracy() -> None:
+    found = ClassificationPredictions(torch.eye(3)[[0, 1]], torch.tensor([0, 0]), ["a", "b", "c"])
+    assert accuracy_by_class(found) == {"a": 0.5, "b": None, "c": None}
+
+
+def test_wrong_arguments_raise() -> None:
     scores, labels = torch.rand(3, 2), torch.tensor([0, 1, 1])
     with pytest.raises(ValueError, match=r"\[3, 2\] and \[2\]"):
         top_k_accuracy(scores, labels[:2])

@@ -1,10 +1,10 @@
-"""Sentences into words, as the caption scorers do it.
+"""Sentences into words, as caption metrics expect them.
 
-Published scores come from Stanford's PTBTokenizer, a Java program, with its punctuation dropped. This is the
-part of its rules that captions need: lower case; contractions split ("isn't" -> is n't, "dog's" -> dog 's);
-brackets spelled out ("(" -> -lrb-); hyphens, slashes and inner dots kept inside words; abbreviations keep
-their dot. On all 50,299 different captions of Flickr8k, RSICD and a part of COCO it gives the same words.
-Not covered: emoticons, addresses with a scheme, markup, fractions and currencies spelled by their signs.
+Published scores use Stanford's PTBTokenizer, a Java program, without its punctuation tokens. This file
+implements the rules that captions need: lower case; split contractions ("isn't" -> is n't, "dog's" -> dog 's);
+brackets spelled out ("(" -> -lrb-); hyphens, slashes and inner dots kept inside words; abbreviations with
+their dot. It gives the same words on all 50,299 distinct captions of Flickr8k, RSICD and a part of COCO.
+Not covered: emoticons, URLs, markup, fraction and currency signs.
 """
 
 import re
@@ -17,20 +17,12 @@ _ABBREVIATIONS = (
     "mr|mrs|ms|dr|jr|sr|st|mt|prof|vs|etc|ph\\.d|jan|feb|mar|apr|jun|jul|aug|sep|sept|oct|nov|dec"
     "|inc|co|corp|ltd|ave|blvd|rd|sgt|capt|rev|gen|no(?=\\.\\s*\\d)"
 )
-# Tokens of nothing else are dropped, and a single ? or !. Brackets stay: pycocoevalcap's list of punctuation
-# has -LRB- and the like in capitals, which no lower-cased token matches.
+# Tokens made only of these characters are dropped, and so is a single ? or !. Brackets stay: pycocoevalcap's
+# list of punctuation has -LRB- in capitals, which no lower-cased token matches.
 _DROPPED = ".,:;-'`\""
-# Two words written as one, and where they part.
-_PARTS = {
-    "cannot": ("can", "not"),
-    "gonna": ("gon", "na"),
-    "gotta": ("got", "ta"),
-    "wanna": ("wan", "na"),
-    "gimme": ("gim", "me"),
-    "lemme": ("lem", "me"),
-    "'tis": ("'t", "is"),
-    "'twas": ("'t", "was"),
-}
+# Two words written as one.
+_PAIRS = ("can not", "gon na", "got ta", "wan na", "gim me", "lem me", "'t is", "'t was")
+_PARTS = {pair.replace(" ", ""): pair.split() for pair in _PAIRS}
 
 _TOKEN = re.compile(
     rf"""
@@ -41,9 +33,9 @@ _TOKEN = re.compile(
     | \b[^\W\d_]\.(?:[^\W\d_]\.)*(?!\w)            # r.v.
     | \.?\d+(?:[.,:/]\d+)+(?!\w) | \.\d+           # 1,000  10:30  1/2  .5
     | [#@][^\W\d_]\w*
-    | [^\W_](?:\w|[-./](?=[^\W_]))*?(?=n't\b)       # the is of isn't
+    | [^\W_](?:\w|[-./](?=[^\W_]))*?(?=n't\b)       # the `is` of isn't
     | [^\W_](?:\w|[-./](?=[^\W_])|'(?!(?:s|m|d|re|ve|ll|n)\b)(?=[^\W\d_]))*
-    | [!?]+ | \.+ | -+                              # runs stay together
+    | [!?]+ | \.+ | -+                              # runs stay whole
     | \S
     """,
     re.VERBOSE,
@@ -57,5 +49,5 @@ def words(text: str) -> list[str]:
         text = text.replace(bracket, f" {name} ")
     found: list[str] = []
     for token in _TOKEN.findall(text):
-        found += _PARTS.get(token, (token,))
+        found += _PARTS.get(token, [token])
     return [token for token in found if token not in ("?", "!") and token.strip(_DROPPED)]

@@ -6,12 +6,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from multimodal.evaluation import image_text_recall, recall_at_k
-from multimodal.evaluation.retrieval import ROWS
+from multimodal.metrics import image_text_ranks, ranks
+from multimodal.metrics import recall_at_k as recall_per_query
+from multimodal.metrics.retrieval import ROWS
+
+
+def recall_at_k(similarity: Tensor, positives: Tensor, ks: tuple[int, ...] = (1, 5, 10)) -> dict[str, float]:
+    found = ranks(similarity, positives)
+    return {f"recall@{k}": recall_per_query(found, k).mean().item() for k in ks}
+
+
+def image_text_recall(
+    images: Tensor, texts: Tensor, image_of_text: Tensor, ks: tuple[int, ...] = (1, 5, 10)
+) -> dict[str, float]:
+    found = image_text_ranks(images, texts, image_of_text)._asdict()
+    return {
+        f"{side}_recall@{k}": recall_per_query(each, k).mean().item()
+        for side, each in found.items()
+        for k in ks
+    }
 
 
 def plain_recall(similarity: Tensor, positives: Tensor, k: int) -> float:
-    """Sort all targets of each query, of equal ones the wrong first, and look at k."""
+    """Sort all targets of each query, wrong ones first on a tie, and check the first k."""
     hits = 0
     for row, right in zip(similarity.tolist(), positives.tolist(), strict=True):
         order = sorted(range(len(row)), key=lambda target: (-row[target], right[target]))
@@ -45,7 +62,7 @@ def test_a_constant_model_finds_nothing() -> None:
 
 
 def test_both_directions_with_several_sentences_per_image() -> None:
-    # Of image 1 only one of its two sentences is near it: that is enough from the image, not from the text.
+    # Only one of the two sentences of image 1 is near it: enough for image to text, not for text to image.
     images = torch.eye(3)
     texts = torch.eye(3)[[0, 1, 2, 0]]
     found = image_text_recall(images, texts, torch.tensor([0, 1, 2, 1]), ks=(1, 3))
@@ -71,7 +88,7 @@ def test_more_queries_than_are_scored_at_once() -> None:
     assert 0.1 < found["text_to_image_recall@10"] < 0.9
 
 
-def test_wrong_arguments_are_named() -> None:
+def test_wrong_arguments_raise() -> None:
     eye = torch.eye(2, dtype=torch.bool)
     with pytest.raises(ValueError, match="NaN"):
         recall_at_k(torch.tensor([[0.0, torch.nan], [0.0, 1.0]]), eye)
@@ -81,7 +98,7 @@ def test_wrong_arguments_are_named() -> None:
         recall_at_k(torch.zeros(2, 3), eye)
     with pytest.raises(ValueError, match="int64"):
         recall_at_k(torch.zeros(2, 2), eye.long())
-    with pytest.raises(ValueError, match="from 1, got"):
+    with pytest.raises(ValueError, match="at least 1, got 0"):
         recall_at_k(torch.zeros(2, 2), eye, (0, 1))
     with pytest.raises(ValueError, match="at least one query"):
         recall_at_k(torch.zeros(0, 2), eye[:0])

@@ -1,0 +1,93 @@
+"""The registry of metrics, and the figures that they give.
+
+>>> METRICS.register("median_rank", Metric("search", lambda found: float(found.text_to_image.median())))
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from multimodal.config import Registry, from_dict
+
+TASKS = ("classify", "search", "caption")
+UNITS = ("share", "number", "count")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric of a task.
+
+    task: "classify", "search" or "caption": `compute` is given `ClassificationPredictions`,
+        `RetrievalPredictions` or `CaptionPredictions`.
+    compute: returns one value per sample (a tensor or an array, whose mean is the figure), or one number for
+        the whole set.
+    unit: "share" (0 to 1, shown in percent), "number" or "count".
+    """
+
+    task: str
+    compute: Callable[[Any], Tensor | np.ndarray | float]
+    unit: str = "number"
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("task", self.task, TASKS), ("unit", self.unit, UNITS)):
+            if value not in known:
+                raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
+
+
+METRICS: Registry[Metric] = Registry("metric")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure: the value of a metric on a data set."""
+
+    dataset: str
+    measure: str
+    value: float
+    n: int  # samples: images, or sentences if the sentences are the queries
+    unit: str = "number"
+    strategy: str | None = None  # how captions were decoded; None for the default, greedy
+
+    @property
+    def name(self) -> str:
+        """The metric with its strategy, such as "CIDEr (beam)"."""
+        return self.measure if self.strategy is None else f"{self.measure} ({self.strategy})"
+
+    @property
+    def shown(self) -> str:
+        """The value as text: shares in percent."""
+        if self.unit == "share":
+            return f"{100 * self.value:.1f} %"
+        return f"{self.value:.0f}" if self.unit == "count" else f"{self.value:.3f}"
+
+    def cells(self) -> tuple[str, str, str, str]:
+        """Data set, measure, value and n as text."""
+        return self.dataset, self.name, self.shown, str(self.n)
+
+
+def compute_metrics(
+    dataset: str, task: str, predictions: tuple[Any, ...], strategy: str | None = None
+) -> list[Measure]:
+    """All registered metrics of `task`, in the order of registration.
+
+    The `n` of a corpus value is the length of the first field of `predictions`.
+    """
+    measures = []
+    for name, metric in METRICS.items():
+        if metric.task == task:
+            value, n = metric.compute(predictions), len(predictions[0])
+            if isinstance(value, Tensor | np.ndarray):
+                n = len(value)
+                value = float(value.double().mean() if isinstance(value, Tensor) else value.mean())
+            measures.append(Measure(dataset, name, value, n, metric.unit, strategy))
+    return measures
+
+
+def read_measures(figures: Any) -> list[Measure]:
+    """The inverse of `Report.figures`, for a model card; empty if the card holds something else."""
+    if not isinstance(figures, list):
+        return []
+    return [from_dict(Measure, row, f"figures[{i}]") for i, row in enumerate(figures)]

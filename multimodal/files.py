@@ -49,3 +49,8 @@ def write_text(path: str | Path, text: str) -> None:
     """Write `text` as UTF-8 to `path`, atomically."""
     with atomic_write(path) as file:
         file.write(text.encode())
+
+
+def printable(text: str) -> str:
+    """`text` with line breaks, terminal codes and undecodable bytes, as file names may hold, escaped."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

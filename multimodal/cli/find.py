@@ -1,33 +1,29 @@
-"""index, search: a folder made searchable, and asked."""
+"""index, search: a searchable folder of images."""
 
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
+import multimodal as mm
 from multimodal.cli import console
-from multimodal.cli.options import AsJson, Device, ModelName, open_model
-from multimodal.preprocess import printable
-from multimodal.results import Hit
-from multimodal.tasks import Index
+from multimodal.cli.options import AsJson, Device, ModelName, argument, open_model
 
 
 def index(
-    folder: Annotated[
-        Path,
-        typer.Argument(metavar="FOLDER", show_default=False, help="Pictures, read with all subfolders."),
+    folder: Annotated[Path, argument("FOLDER", "Images, read with all subfolders.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="The index: one SQLite file, created or updated.")
     ],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The index: one SQLite file, made or renewed.")],
     model: ModelName = None,
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make the pictures of a folder searchable.
+    """Make the images of a folder searchable.
 
-    Run it again after the folder has changed: only new and changed pictures are read. It may be stopped at
-    any moment and goes on from there. Pictures that cannot be read are named and left out.
+    Run it again when the folder has changed: only new and changed images are read. An interrupted run
+    continues where it stopped. Unreadable images are skipped and listed.
 
     \b
     Examples:
@@ -38,49 +34,37 @@ def index(
         raise FileNotFoundError(f"{folder}: expected a folder, got {'a file' if folder.exists() else 'none'}")
     network = open_model(model, device)
     start = time.perf_counter()
-    with Index.build(network, folder, out) as built:
+    with mm.Index.build(network, folder, out) as built:
         console.name_rejected(built.rejected)
         seconds = time.perf_counter() - start
         if as_json:
-            console.say_json(
-                {
-                    "index": str(out),
-                    "pictures": len(built),
-                    **built.changes._asdict(),
-                    "rejected": [item.to_dict() for item in built.rejected],
-                    "seconds": round(seconds, 3),
-                }
-            )
+            facts = {"index": str(out), "images": len(built), **built.changes._asdict()}
+            rejected = [item.to_dict() for item in built.rejected]
+            console.say_json(facts | {"rejected": rejected, "seconds": round(seconds, 3)})
         else:
             embedded, known, dropped = built.changes
             console.say(
-                f"{out}: {len(built)} pictures ({embedded} embedded, {known} known, {dropped} dropped, "
+                f"{out}: {len(built)} images ({embedded} embedded, {known} known, {dropped} dropped, "
                 f"{len(built.rejected)} left out) in {seconds:.1f} s"
             )
 
 
 def search(
-    path: Annotated[
-        Path,
-        typer.Argument(metavar="INDEX", show_default=False, help="What `multimodal index` has written."),
-    ],
-    query: Annotated[
-        str, typer.Argument(metavar="QUERY", show_default=False, help="What to look for, in words.")
-    ],
-    image: Annotated[bool, typer.Option("--image", help="QUERY is the path of a picture.")] = False,
-    k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="Find so many.")] = 5,
+    path: Annotated[Path, argument("INDEX", "A file that `multimodal index` wrote.")],
+    query: Annotated[str, argument("QUERY", "What to search for, in words.")],
+    image: Annotated[bool, typer.Option("--image", help="QUERY is the path of an image.")] = False,
+    k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="The number of results.")] = 5,
     rerank: Annotated[
-        int,
-        typer.Option(min=0, metavar="N", help="Let a model that can match look again at the N nearest."),
+        int, typer.Option(min=0, metavar="N", help="Rerank the N nearest with a model that can match.")
     ] = 0,
     model: ModelName = None,
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find pictures by text or by picture.
+    """Search images by text or by image.
 
-    The nearest come first; the score is the cosine of the two embeddings, or with --rerank the probability
-    that the text is about the picture. The model must be the one that the index was made with.
+    The nearest come first. The score is the cosine of the two embeddings, or with --rerank the probability
+    that the text describes the image. The model must be the one that the index was made with.
 
     \b
     Examples:
@@ -89,21 +73,13 @@ def search(
       multimodal search photos.db "a cat on a couch" --rerank 50 --model Salesforce/blip-itm-base-coco
     """
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such index; `multimodal index FOLDER --out {path}` makes one")
+        raise FileNotFoundError(
+            f"{path}: no such index; create it with `multimodal index FOLDER --out {path}`"
+        )
     if not query.strip():
         raise ValueError(f"query: expected some words, got {query!r}")
-    with Index.open(path, open_model(model, device)) as opened:
+    with mm.Index.open(path, open_model(model, device)) as opened:
         hits = opened.search(Path(query) if image else query, k, rerank)
     if not hits and not as_json:
         console.complain(f"{path} is empty")
-    console.show_results(hits, as_json, hit_table(hits))
-
-
-def hit_table(hits: list[Hit]) -> Table:
-    table = Table.grid("", "", "", padding=(0, 2, 0, 0))
-    table.columns[0].justify, table.columns[0].style = "right", "dim"
-    table.columns[1].style = "cyan"
-    table.columns[2].overflow = "fold"
-    for place, hit in enumerate(hits, 1):
-        table.add_row(str(place), f"{hit.score:.3f}", printable(hit.path))
-    return table
+    console.show_results(hits, as_json, lambda hit: [(f"{hit.score:.3f}", hit.path)], {}, console.NAME)

@@ -1,50 +1,41 @@
-"""classify, caption, embed: pictures in, an answer for each out."""
+"""classify, caption, ask, match, embed: one result per image."""
 
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
-from rich.bar import Bar
-from rich.table import Table
 
-from multimodal.cli import console
-from multimodal.cli.options import AsJson, Device, ModelName, Pictures, given, open_model
+import multimodal as mm
+from multimodal.cli import console, options
+from multimodal.cli.options import AsJson, Device, Image, Images, ModelName, Strategy, argument, option
 from multimodal.files import atomic_write
-from multimodal.preprocess import printable
-from multimodal.results import Caption, Classification
-from multimodal.tasks import embed_named_images
 
 
 def classify(
-    images: Pictures,
+    images: Images,
     labels: Annotated[
         str,
         typer.Option(
             metavar="A,B,...",
-            help="What the pictures may show; @FILE reads the labels from a file, one a line.",
+            help="What the images may show; @FILE reads the labels from a file, one per line.",
         ),
     ],
     templates: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             metavar="TEXT",
-            show_default=False,
-            help="A sentence with {} for the label; may be given several times. "
-            "`imagenet` stands for the 80 that CLIP was measured with. [default: a few that suit photographs]",
+            help="A sentence with {} for the label; repeatable. `imagenet` stands for CLIP's 80 ImageNet "
+            "templates. [default: a few that suit photographs]",
         ),
     ] = None,
     k: Annotated[
-        int | None,
-        typer.Option(
-            "-k", min=1, metavar="N", show_default=False, help="Show the best N. [default: 3, all in JSON]"
-        ),
+        int | None, option("-k", min=1, metavar="N", help="Show the best N. [default: 3, all in JSON]")
     ] = None,
     model: ModelName = None,
     device: Device = None,
     as_json: AsJson = False,
 ) -> int:
-    """Say which label suits each picture.
+    """Classify images into labels of your choice.
 
     \b
     Examples:
@@ -53,44 +44,77 @@ def classify(
       multimodal classify "photos/**/*.jpg" --labels day,night --templates "a photo taken at {}"
       multimodal classify cat.jpg --labels cat,dog --model ViT-B-32:laion2b_s34b_b79k
     """
-    names, pictures = read_labels(labels), given(images)
-    network = open_model(model, device)
+    names, asked = read_labels(labels), options.given(images)
+    network = options.open_model(model, device)
     chosen = None if not templates else "imagenet" if templates == ["imagenet"] else templates
-    results = network.classify(pictures.sources, names, chosen, k if as_json else k or 3)
-    code = pictures.code(results.rejected, len(results))
-    console.show_results(results, as_json, classification_table(results))
-    return code
+    results = network.classify(asked.sources, names, chosen, k if as_json else k or 3)
+    return asked.show(results, as_json, label_rows, console.TEXT, {}, console.NUMBER)
 
 
 def caption(
-    images: Pictures,
-    beams: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Sentences followed at a time; 1 is the fastest.")
-    ] = 1,
-    max_tokens: Annotated[
-        int | None, typer.Option(min=1, metavar="N", show_default=False, help="Cut a sentence there.")
-    ] = None,
+    images: Images,
+    strategy: Strategy = "greedy",
     model: ModelName = None,
     device: Device = None,
     as_json: AsJson = False,
 ) -> int:
-    """Write a sentence about each picture.
+    """Write a sentence about each image.
 
     \b
     Examples:
       multimodal caption cat.jpg
-      multimodal caption photos/ --beams 4 --json
+      multimodal caption photos/ --strategy beam,num_beams=4 --json
       multimodal caption cat.jpg --model Salesforce/blip-image-captioning-base
     """
-    pictures = given(images)
-    results = open_model(model, device).caption(pictures.sources, beams, max_tokens)
-    code = pictures.code(results.rejected, len(results))
-    console.show_results(results, as_json, caption_table(results))
-    return code
+    decoding, asked = mm.generation.parse_strategy(strategy), options.given(images)
+    results = options.open_model(model, device).caption(asked.sources, strategy=decoding)
+    return asked.show(results, as_json, lambda each: [(each.item.name, each.text)], {})
+
+
+def ask(
+    image: Image,
+    question: Annotated[str, argument("QUESTION", "In words.")],
+    strategy: Strategy = "greedy",
+    model: ModelName = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> int:
+    """Answer a question about each image.
+
+    It needs a model that can answer: `multimodal models --can answer`.
+
+    \b
+    Examples:
+      multimodal ask cat.jpg "what colour is the cat?" --model Salesforce/blip-vqa-base
+    """
+    decoding, asked = mm.generation.parse_strategy(strategy), options.given([image])
+    sources = asked.sources._replace(single=False)
+    results = options.open_model(model, device).answer(sources, question, strategy=decoding)
+    return asked.show(results, as_json, lambda each: [(each.item.name, each.text)], {})
+
+
+def match(
+    image: Image,
+    text: Annotated[str, argument("TEXT", "A description.")],
+    model: ModelName = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> int:
+    """Print the probability that a text describes each image.
+
+    It needs a model that can match: `multimodal models --can match`.
+
+    \b
+    Examples:
+      multimodal match photos/ "a cat on a couch" --model Salesforce/blip-itm-base-coco
+    """
+    asked = options.given([image])
+    results = options.open_model(model, device).match(asked.sources._replace(single=False), text)
+    return asked.show(results, as_json, lambda each: [(each.item.name, f"{each.score:.1%}")], {})
 
 
 def embed(
-    images: Pictures,
+    images: Images,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The .npz file to write.")],
     model: ModelName = None,
     device: Device = None,
@@ -99,19 +123,21 @@ def embed(
     """Write embeddings to a NumPy file.
 
     It holds `embeddings` (float32 [N, D], rows of unit length), `names` [N], `model` and `fingerprint`:
-    embeddings with equal fingerprints compare.
+    embeddings with equal fingerprints are comparable.
 
     \b
     Examples:
       multimodal embed photos/ --out photos.npz
       multimodal embed cat.jpg dog.jpg --out two.npz --json
     """
+    import numpy as np
+
     if out.is_dir():
         raise ValueError(f"out: expected a file to write, got {out}, which is a folder")
-    pictures = given(images)
-    network = open_model(model, device)
-    embedded = embed_named_images(network, pictures.sources)
-    code = pictures.code(embedded.rejected, len(embedded.names))
+    asked = options.given(images)
+    network = options.open_model(model, device)
+    embedded = mm.tasks.embed_named_images(network, asked.sources)
+    code = asked.code(embedded.rejected, len(embedded.names))
     with atomic_write(out) as file:
         np.savez(
             file,
@@ -122,23 +148,16 @@ def embed(
         )
     count, dim = embedded.embeddings.shape
     if as_json:
-        console.say_json(
-            {
-                "out": str(out),
-                "embedded": count,
-                "dim": dim,
-                "model": network.name,
-                "fingerprint": network.fingerprint,
-                "rejected": [item.to_dict() for item in embedded.rejected],
-            }
-        )
+        facts = {"out": str(out), "embedded": count, "dim": dim, "model": network.name}
+        rejected = [item.to_dict() for item in embedded.rejected]
+        console.say_json(facts | {"fingerprint": network.fingerprint, "rejected": rejected})
     else:
         console.say(f"{out}: {count} embeddings of {dim} dimensions, made with {network.name}")
     return code
 
 
 def read_labels(text: str) -> list[str]:
-    """From `a,b,c`, or from the lines of the file in `@FILE`."""
+    """The labels of `a,b,c`, or the lines of the file in `@FILE`."""
     if text.startswith("@"):
         try:
             lines = Path(text[1:]).read_text(encoding="utf-8-sig").splitlines()
@@ -147,30 +166,10 @@ def read_labels(text: str) -> list[str]:
         return [line.strip() for line in lines if line.strip()]
     names = [name.strip() for name in text.split(",")]
     if "" in names:
-        raise ValueError(f"labels: expected names with commas between them, got {text!r}")
+        raise ValueError(f"labels: expected names separated by commas, got {text!r}")
     return names
 
 
-def classification_table(results: list[Classification]) -> Table:
-    table = Table.grid("", "", "", "", padding=(0, 2, 0, 0), expand=True)
-    for column, ratio in zip(table.columns, (6, 4, 5, None), strict=True):
-        column.ratio, column.overflow = ratio, "fold"
-    for result in results:
-        for place, (name, score) in enumerate(result.scores.items()):
-            table.add_row(
-                printable(result.item.name) if place == 0 else "",
-                printable(name),
-                Bar(1, 0, score, color="cyan" if place == 0 else "bright_black"),
-                f"{score:.1%}",
-                style="bold" if place == 0 else "dim",
-                end_section=place == len(result.scores) - 1,
-            )
-    return table
-
-
-def caption_table(results: list[Caption]) -> Table:
-    table = Table.grid("", "", padding=(0, 2, 0, 0))
-    table.columns[0].overflow, table.columns[0].style = "fold", "cyan"
-    for result in results:
-        table.add_row(printable(result.item.name), printable(result.text))
-    return table
+def label_rows(result: "mm.Classification") -> console.Rows:
+    for place, (label, score) in enumerate(result.scores.items()):
+        yield result.item.name if place == 0 else "", label, console.bar(score), f"{score:.1%}"

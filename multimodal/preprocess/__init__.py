@@ -1,9 +1,10 @@
 """From raw input to what a network reads: pictures to tensors, texts to token ids."""
 
+from multimodal.files import printable
 from multimodal.preprocess.augment import Augment
 from multimodal.preprocess.images import MAX_BYTES, MAX_PIXELS, ImageError, open_image
 from multimodal.preprocess.sources import Sources, decode_all, resolve
-from multimodal.preprocess.text import clean_caption, printable
+from multimodal.preprocess.text import clean_caption
 from multimodal.preprocess.tokenizers import (
     CLEANINGS,
     BPETokenizer,

@@ -16,8 +16,3 @@ def clean_caption(text: str) -> str:
     """
     text = _SPACE.sub(" ", _CONTROL.sub(" ", text)).strip()
     return _BEFORE_ENDING.sub(r"\1", _BEFORE_POINT.sub(r"\1", text))
-
-
-def printable(text: str) -> str:
-    """File names may hold line breaks, terminal codes and bytes that are no text: these are written out."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

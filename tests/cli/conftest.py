@@ -1,4 +1,4 @@
-"""A model folder on the disk, and a way to run commands."""
+"""A model folder, and a fixture that runs commands."""
 
 import json
 import shutil
@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 import pytest
 
 from multimodal.cli import main
+from multimodal.evaluation import Report
+from multimodal.metrics import Measure
 from multimodal.models import CaptionerConfig, DualEncoderConfig
 from multimodal.zoo import save_folder
 
-# A run of two steps on drawn shapes.
+# Two steps on drawn shapes.
 RUN = """
 name = "tiny"
 steps = 2
@@ -53,7 +55,7 @@ class Done(NamedTuple):
 
 @pytest.fixture
 def run(capsys) -> Callable[..., Done]:
-    """run("classify", path, ...): the real command, in this process."""
+    """run("classify", path, ...): run a command in this process."""
 
     def run(*arguments: Any) -> Done:
         capsys.readouterr()
@@ -78,26 +80,27 @@ def write_model(model, folder: Path, card: dict[str, Any]) -> Path:
 @pytest.fixture(scope="session")
 def folder(make_model, tmp_path_factory) -> Path:
     """A model that captions."""
-    card = {"about": "Random & tiny.", "figures": {"shapes/zero_shot_top1": 0.125, "shapes/ECE": 0.3}}
+    figures = (Measure("shapes", "zero_shot_top1", 0.125, 8, "share"), Measure("shapes", "ECE", 0.3, 8))
+    card = {"about": "Random & tiny.", "figures": Report(figures).figures()}
     return write_model(make_model(), tmp_path_factory.mktemp("model") / "tiny", card)
 
 
 @pytest.fixture(scope="session")
 def other_folder(make_model, tmp_path_factory) -> Path:
-    """Another one, without a decoder."""
+    """Another model, without a decoder."""
     model = make_model(seed=7, decoder=False, name="other")
     return write_model(model, tmp_path_factory.mktemp("model") / "other", {"about": "x"})
 
 
 @pytest.fixture
 def spoiled(folder, tmp_path) -> Path:
-    """A copy of the model, to spoil."""
+    """A copy of the model folder, for tests that damage it."""
     return shutil.copytree(folder, tmp_path / "spoiled")
 
 
 @pytest.fixture
 def bad(photos) -> Path:
-    """A broken picture among the others."""
+    """A broken image among the others."""
     path = photos / "bad.jpg"
-    path.write_bytes(b"\xff\xd8 nothing of a picture")
+    path.write_bytes(b"\xff\xd8 not an image")
     return path

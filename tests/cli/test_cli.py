@@ -1,5 +1,6 @@
-"""Commands as a whole: what they print, where, and with which exit code."""
+"""What commands print, where, and with which exit code."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 import multimodal
 from multimodal.cli import COMMANDS, main
+from multimodal.generation import Beam, Greedy
 from tests.cli.conftest import RUN
 
 NAMES = [command.__name__ for command in COMMANDS]
@@ -20,10 +22,14 @@ def test_the_public_list():
     assert all(hasattr(multimodal, name) for name in multimodal.__all__)
     assert {"load", "models", "Index", "Model", "Classification", "Caption", "Hit"} <= set(multimodal.__all__)
     assert callable(multimodal.models)  # the function, although a room has this name too
+    assert importlib.import_module("multimodal.models") is not multimodal.models
+    assert set(multimodal.__all__) <= set(dir(multimodal))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        multimodal.nothing  # noqa: B018
     assert version("multimodal") == multimodal.__version__
 
 
-def test_alone_it_lists_the_commands(run):
+def test_without_arguments_it_lists_the_commands(run):
     done = run()
     assert done.code == 0
     assert done.err == ""
@@ -44,18 +50,16 @@ def test_help_has_examples(run, name):
 
 
 def test_classify(run, folder, photos):
-    picture = photos / "0.png"
-    done = run("classify", picture, "--labels", "cat, dog,fox", "--model", folder)
+    image = photos / "0.png"
+    done = run("classify", image, "--labels", "cat, dog,fox", "--model", folder)
     assert (done.code, done.err) == (0, "")
-    assert done.out.startswith(f"{picture}: ")
-    [result] = run("classify", picture, "--labels", "cat, dog,fox", "--model", folder, "--json").json[
-        "results"
-    ]
-    assert result["image"] == str(picture)
+    assert done.out.startswith(f"{image}: ")
+    [result] = run("classify", image, "--labels", "cat, dog,fox", "--model", folder, "--json").json["results"]
+    assert result["image"] == str(image)
     assert set(result["scores"]) == {"cat", "dog", "fox"}
     assert sum(result["scores"].values()) == pytest.approx(1)
     assert result["label"] == next(iter(result["scores"]))
-    expected = multimodal.load(folder, device="cpu").classify(picture, ["cat", "dog", "fox"])
+    expected = multimodal.load(folder, device="cpu").classify(image, ["cat", "dog", "fox"])
     assert result == expected.to_dict()
 
 
@@ -75,13 +79,14 @@ def test_labels_from_a_file_and_templates(run, folder, photos, tmp_path):
 
 
 def test_caption(run, folder, photos):
-    done = run("caption", photos / "0.png", photos / "1.png", "--max-tokens", 4, "--model", folder)
+    greedy = ("--strategy", "greedy,max_new_tokens=4", "--model", folder)
+    done = run("caption", photos / "0.png", photos / "1.png", *greedy)
     assert (done.code, done.err) == (0, "")
     model = multimodal.load(folder, device="cpu")
-    expected = model.caption([photos / "0.png", photos / "1.png"], max_new_tokens=4)
+    expected = model.caption([photos / "0.png", photos / "1.png"], strategy=Greedy(max_new_tokens=4))
     assert [line.rstrip() for line in done.out.split("\n")] == [*(str(c).rstrip() for c in expected), ""]
-    beams = run("caption", photos / "0.png", "--beams", 3, "--model", folder, "--json")
-    assert beams.json["results"] == [model.caption(photos / "0.png", num_beams=3).to_dict()]
+    beams = run("caption", photos / "0.png", "--strategy", "beam,num_beams=2", "--model", folder, "--json")
+    assert beams.json["results"] == [model.caption(photos / "0.png", strategy=Beam(num_beams=2)).to_dict()]
 
 
 def test_embed(run, folder, photos, tmp_path):
@@ -90,7 +95,7 @@ def test_embed(run, folder, photos, tmp_path):
     assert done.code == 0
     assert (done.json["embedded"], done.json["dim"]) == (6, 16)
     model = multimodal.load(folder, device="cpu")
-    with np.load(out) as held:  # nothing in it is pickled
+    with np.load(out) as held:  # contains no pickles
         assert np.array_equal(held["embeddings"], model.embed_images(photos).numpy())
         assert held["names"].tolist() == [
             str(photos / name)
@@ -103,12 +108,12 @@ def test_index_and_search(run, folder, photos, draw, tmp_path):
     database = tmp_path / "photos.db"
     first = run("index", photos, "--out", database, "--model", folder)
     assert (first.code, first.err) == (0, "")
-    assert "6 pictures (6 embedded, 0 known, 0 dropped, 0 left out)" in first.out
+    assert "6 images (6 embedded, 0 known, 0 dropped, 0 left out)" in first.out
     draw(photos / "new.png", 99)
     (photos / "0.png").unlink()
     again = run("index", photos, "--out", database, "--model", folder, "--json").json
-    assert {key: again[key] for key in ("pictures", "embedded", "known", "dropped")} == {
-        "pictures": 6,
+    assert {key: again[key] for key in ("images", "embedded", "known", "dropped")} == {
+        "images": 6,
         "embedded": 1,
         "known": 5,
         "dropped": 1,
@@ -116,8 +121,8 @@ def test_index_and_search(run, folder, photos, draw, tmp_path):
     found = run("search", database, "a cat", "-k", 3, "--model", folder, "--json").json["results"]
     with multimodal.Index.open(database, multimodal.load(folder, device="cpu")) as index:
         assert found == index.search("a cat", 3).to_dict()["results"]
-    by_picture = run("search", database, photos / "new.png", "--image", "-k", 1, "--model", folder)
-    assert by_picture.out == f"1.000  {photos / 'new.png'}\n"
+    by_image = run("search", database, photos / "new.png", "--image", "-k", 1, "--model", folder)
+    assert by_image.out == f"1.000  {photos / 'new.png'}\n"
 
 
 def test_search_with_another_model_names_both(run, folder, other_folder, photos, tmp_path):
@@ -137,7 +142,9 @@ def test_shapes_and_train(run, photos, tmp_path, monkeypatch):
     done = run(*command, "--device", "cpu", "--json")
     assert done.code == 0
     assert done.json["training"]["steps"] == 2
-    assert "shapes/zero_shot_top1" in done.json["figures"]
+    assert {(row["dataset"], row["unit"]) for row in done.json["figures"] if row["measure"] != "ECE"} == {
+        ("shapes", "share")
+    }
     assert (tmp_path / "runs" / "tiny" / "metrics.jsonl").stat().st_size
     again = run(*command, "--device", "cpu")
     assert again.code == 2
@@ -145,6 +152,7 @@ def test_shapes_and_train(run, photos, tmp_path, monkeypatch):
     out = tmp_path / "runs" / "tiny"
     resumed = run(*command, "--out", out, "--device", "cpu", "--resume")
     assert resumed.code == 0
+    assert re.fullmatch(r"shapes: zero_shot_top1 \d+\.\d %", resumed.out.splitlines()[0])
     assert resumed.out.splitlines()[-1].endswith(f"--model {out}")
     used = run("classify", photos / "0.png", "--labels", "red,blue", "--model", out, "--json")
     assert used.json["results"][0]["label"] in ("red", "blue")
@@ -167,7 +175,7 @@ def test_models_lists_what_load_knows(run):
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_models_on_a_terminal(run, monkeypatch, width):
-    """Names whole, as they are to be copied; tags as far as there is room, and all of a family."""
+    """Names are never cut, so that they can be copied; tags are cut unless a family is asked for."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", str(width))
     lines = plain(run("models").out).splitlines()
@@ -188,7 +196,7 @@ def test_convert_and_verify(run, tmp_path):
     assert (done.code, done.json["folder"]) == (0, str(tmp_path / "ours"))
     done = run("verify", tmp_path / "ours", "--json")
     assert done.json["verified"] == ["image_embedding", "text_embedding"]
-    assert "gives what it recorded" in run("verify", tmp_path / "ours").out
+    assert "reproduces its recorded outputs" in run("verify", tmp_path / "ours").out
     again = run("convert", theirs, "--to", tmp_path / "ours")
     assert (again.code, again.out) == (2, "")
     assert "expected a new folder" in again.line
@@ -197,7 +205,7 @@ def test_convert_and_verify(run, tmp_path):
     assert "expected golden vectors" in unverified.line
 
 
-def test_a_foreign_folder_classifies_as_ours_do(run, photos, tmp_path):
+def test_classify_with_a_third_party_folder(run, photos, tmp_path):
     from tests.zoo.checkpoints import saved_clip
 
     folder = saved_clip(tmp_path / "clip")
@@ -217,6 +225,10 @@ def test_ask_match_and_rerank(run, photos, tmp_path):
     model = multimodal.load(answerer)
     done = run("ask", photos / "0.png", "what is it?", "--model", answerer, "--json")
     assert done.json["results"] == [model.answer(photos / "0.png", "what is it?").to_dict()]
+    beam = ("--strategy", "beam,num_beams=2,max_new_tokens=3")
+    done = run("ask", photos / "0.png", "what is it?", *beam, "--model", answerer, "--json")
+    expected = model.answer(photos / "0.png", "what is it?", strategy=Beam(num_beams=2, max_new_tokens=3))
+    assert done.json["results"] == [expected.to_dict()]
     matcher = saved_blip(tmp_path / "itm", "ForImageTextRetrieval")
     model = multimodal.load(matcher)
     done = run("match", photos, "a cat", "--model", matcher, "--json")
@@ -242,7 +254,7 @@ def test_warnings_are_lines(run, folder, photos, tmp_path):
 
 
 def test_on_a_terminal_there_are_tables(run, folder, photos, monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes it for a terminal
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich assumes a terminal
     for width in ("30", "100"):
         monkeypatch.setenv("COLUMNS", width)
         done = run("classify", photos, "--labels", "cat,dog", "--model", folder)
@@ -252,12 +264,12 @@ def test_on_a_terminal_there_are_tables(run, folder, photos, monkeypatch):
 
 
 def plain(text: str) -> str:
-    """Without terminal codes."""
+    """`text` without terminal codes."""
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
 def test_a_closed_pipe_is_no_error():
-    """As in `multimodal models | true`."""
+    """`multimodal models | true`"""
     process = subprocess.Popen(
         [sys.executable, "-m", "multimodal.cli", "models", "--json"],
         stdout=subprocess.PIPE,

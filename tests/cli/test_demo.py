@@ -1,49 +1,21 @@
-"""The demo: what it says, and the page that it writes."""
+"""The demo: its output, and the page that it writes."""
 
 import base64
 import importlib.util
 import io
 import re
 import sys
-from html.parser import HTMLParser
 
 import pytest
 from PIL import Image
 
-from multimodal.cli.demo import LABELS, MOST, PHOTOS, SEARCHES
+from multimodal.cli.demo import MAX_PHOTOS
+from multimodal.evaluation import LABELS, PHOTOS
+from multimodal.web.demo import SEARCHES
+from tests.web.page import Page
 
 here = importlib.util.find_spec("skimage") is not None
 needs_photos = pytest.mark.skipif(not here, reason="needs the photographs in the scikit-image wheel")
-
-
-class Page(HTMLParser):
-    """Checks that tags close in order; collects tags, pictures and text."""
-
-    VOID = ("meta", "img")
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: set[str] = set()
-        self.images: list[dict[str, str | None]] = []
-        self.links: list[str | None] = []
-        self.text = ""
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
-        if tag == "img":
-            self.images.append(dict(attrs))
-        self.links += [value for key, value in attrs if key in ("src", "href")]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += "" if "style" in self.open else data
 
 
 @needs_photos
@@ -99,7 +71,7 @@ def test_own_photographs(run, folder, photos, bad, tmp_path):
     page = Page(out.read_text(encoding="utf-8"))
     assert "<cat>" in page.text
     assert "“a & b”" in page.text
-    assert str(photos) not in out.read_text(encoding="utf-8")  # where they lie is nobody's business
+    assert str(photos) not in out.read_text(encoding="utf-8")  # folders stay private
 
 
 def test_a_model_without_captions(run, other_folder, photos, tmp_path):
@@ -109,20 +81,20 @@ def test_a_model_without_captions(run, other_folder, photos, tmp_path):
     assert "aption" not in text
 
 
-def test_of_many_photographs_some_are_shown(run, folder, draw, tmp_path):
-    for i in range(MOST + 5):
+def test_a_large_folder_is_thinned(run, folder, draw, tmp_path):
+    for i in range(MAX_PHOTOS + 5):
         draw(tmp_path / "many" / f"{i:03}.png", i)
     done = run(
         "demo", "--photos", tmp_path / "many", "--out", tmp_path / "x.html", "--model", folder, "--json"
     )
-    assert f"showing {MOST} of the {MOST + 5}" in done.line
+    assert f"showing {MAX_PHOTOS} of the {MAX_PHOTOS + 5}" in done.line
     names = [photo["image"] for photo in done.json["photos"]]
-    assert len(names) == len(set(names)) == MOST
+    assert len(names) == len(set(names)) == MAX_PHOTOS
 
 
 def test_without_scikit_image(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [])  # as where it is not installed
+    monkeypatch.setattr(sys, "path", [])  # as if it were not installed
     monkeypatch.delitem(sys.modules, "skimage", raising=False)
     importlib.invalidate_caches()
     done = run("demo")
@@ -131,7 +103,7 @@ def test_without_scikit_image(run, tmp_path, monkeypatch):
     assert "--photos" in done.line
 
 
-def test_nothing_that_can_be_shown(run, folder, tmp_path):
+def test_no_usable_photographs(run, folder, tmp_path):
     (tmp_path / "none").mkdir()
     done = run("demo", "--photos", tmp_path / "none", "--model", folder)
     assert (done.code, "none" in done.line) == (2, True)

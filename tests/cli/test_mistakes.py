@@ -1,4 +1,4 @@
-"""Wrong input: one line on stderr, exit code 2, nothing on stdout. Broken pictures are named."""
+"""Wrong input: one line on stderr, exit code 2, nothing on stdout. Broken images are listed."""
 
 import os
 import signal
@@ -36,7 +36,9 @@ def refused(done, *words: str) -> None:
         (["classify", "x.jpg", *LABELS], "x.jpg"),
         (["classify", "x/*.jpg", *LABELS], "x/*.jpg"),
         (["caption", "x.jpg"], "x.jpg"),
-        (["caption", "x.jpg", "--beams", "0"], "--beams"),
+        (["caption", "x.jpg", "--strategy", "swim"], "swim"),
+        (["caption", "x.jpg", "--strategy", "beam,fins=2"], "fins"),
+        (["ask", "x.jpg", "what?", "--strategy", "beam,num_beams"], "strategy"),
         (["index", "x", "--out", "x.db"], "x"),
         (["index", "x"], "--out"),
         (["search", "x.db", "a cat"], "x.db"),
@@ -101,7 +103,7 @@ def test_indexes(run, folder, photos, tmp_path):
     refused(run("search", tmp_path / "x.db", photos / "no.png", "--image", "--model", folder), "no.png")
 
 
-def test_places_that_cannot_be_written(run, folder, photos):
+def test_unwritable_outputs(run, folder, photos):
     taken = photos / "0.png"
     refused(run("embed", photos, "--out", photos, "--model", folder), str(photos))
     refused(run("embed", photos, "--out", taken / "x.npz", "--model", folder), str(taken))
@@ -123,11 +125,11 @@ def test_run_files(run, tmp_path, text, word):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_broken_picture_alone(run, folder, bad):
+def test_a_single_broken_image(run, folder, bad):
     refused(run("classify", bad, *LABELS, "--model", folder), str(bad))
 
 
-def test_a_broken_picture_among_named_ones_is_named_and_the_rest_go_on(run, folder, photos, bad):
+def test_a_broken_image_among_named_ones_is_listed_and_the_others_are_used(run, folder, photos, bad):
     done = run("classify", photos / "0.png", bad, photos / "1.png", *LABELS, "--model", folder, "--json")
     assert done.code == 1
     assert [result["image"] for result in done.json["results"]] == [str(photos / f"{i}.png") for i in (0, 1)]
@@ -136,7 +138,7 @@ def test_a_broken_picture_among_named_ones_is_named_and_the_rest_go_on(run, fold
 
 
 @pytest.mark.parametrize("command", ["classify", "caption", "embed", "index"])
-def test_a_broken_picture_in_a_folder_is_named_and_the_rest_go_on(
+def test_a_broken_image_in_a_folder_is_listed_and_the_others_are_used(
     run, folder, photos, bad, tmp_path, command
 ):
     more = {
@@ -151,7 +153,7 @@ def test_a_broken_picture_in_a_folder_is_named_and_the_rest_go_on(
     assert done.json["rejected"][0]["name"] == str(bad)
 
 
-def test_nothing_but_broken_pictures(run, folder, tmp_path):
+def test_only_broken_images(run, folder, tmp_path):
     (tmp_path / "bad").mkdir()
     refused(run("classify", tmp_path / "bad", *LABELS, "--model", folder), "none")
     for name in ("a.png", "b.png"):
@@ -161,11 +163,11 @@ def test_nothing_but_broken_pictures(run, folder, tmp_path):
     assert [name in done.err for name in ("a.png", "b.png", "got none among 2")] == [True] * 3
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="such names cannot be there")
-def test_strange_file_names_stay_in_their_lines(run, folder, photos):
-    picture = photos / "0.png"
+@pytest.mark.skipif(sys.platform == "win32", reason="such names are not allowed")
+def test_strange_file_names_are_escaped(run, folder, photos):
+    image = photos / "0.png"
     strange = photos / os.fsdecode(b"a\nb\x1b[31m\xff.png")
-    picture.rename(strange)
+    image.rename(strange)
     done = run("caption", strange, "--model", folder)
     assert done.code == 0
     assert len(done.out.splitlines()) == 1

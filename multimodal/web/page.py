@@ -1,0 +1,104 @@
+"""The demo page: one HTML file with its images inside and no script."""
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from multimodal.results import Classification, Hit, Item, Rejected
+
+STYLE, TEMPLATE = Path(__file__).with_name("page.css"), Path(__file__).with_name("page.html")
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photograph with the model's answers."""
+
+    classification: Classification
+    caption: str | None  # None if the model writes no captions
+
+
+@dataclass(frozen=True)
+class Search:
+    """A text and the photographs nearest to it, best first."""
+
+    query: str
+    hits: Sequence[Hit]
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The model's answers on some photographs."""
+
+    model: str
+    facts: dict[str, str]  # short facts about the model: its size, its figures
+    notes: Sequence[str]  # sentences about the model
+    labels: Sequence[str]
+    photos: Sequence[Photo]
+    searches: Sequence[Search]
+    footer: Sequence[str]
+    rejected: Sequence[Rejected] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "photos": [photo.classification.to_dict() | {"caption": photo.caption} for photo in self.photos],
+            "searches": [
+                {"query": s.query, "hits": [hit.to_dict() for hit in s.hits]} for s in self.searches
+            ],
+            "rejected": [item.to_dict() for item in self.rejected],
+        }
+
+
+def render_page(demo: Demo) -> str:
+    """`demo` as an HTML page."""
+    captions = any(photo.caption is not None for photo in demo.photos)
+    facts = (f"<div><dt>{text(key)}</dt><dd>{text(value)}</dd></div>" for key, value in demo.facts.items())
+    return TEMPLATE.read_text(encoding="utf-8").format(
+        style=STYLE.read_text(encoding="utf-8"),
+        model=text(demo.model),
+        tasks="classifies, searches and captions" if captions else "classifies and searches",
+        count=f"{len(demo.photos)} photograph{'s' * (len(demo.photos) > 1)}",
+        facts="".join(facts),
+        notes="".join(f'<p class="note">{text(note)}</p>' for note in demo.notes),
+        searches="".join(map(_search_card, demo.searches)),
+        title="Captions and classes" if captions else "Classes",
+        answers="The sentence is the model's caption. The" if captions else "The",
+        labels=f"{len(demo.labels)} labels: {text(', '.join(demo.labels))}",
+        photos="".join(map(_photo_card, demo.photos)),
+        footer="".join(f"<p>{text(line)}</p>" for line in demo.footer),
+    )
+
+
+def _search_card(search: Search) -> str:
+    hits = "".join(
+        f"<figure>{_short(hit.item).thumbnail(220)}<figcaption>{hit.score:.3f}</figcaption></figure>"
+        for hit in search.hits
+    )
+    return f'<section class="card search"><h3>“{text(search.query)}”</h3><div class="hits">{hits}</div></section>'
+
+
+def _photo_card(photo: Photo) -> str:
+    caption = "" if photo.caption is None else f'<p class="caption">{text(photo.caption)}</p>'
+    rows = "".join(
+        f"<span{best}>{text(label)}</span><b{best}>{score:.0%}</b>"
+        f'<i{best}><u style="width:{max(100 * score, 1):.1f}%"></u></i>'
+        for best, (label, score) in zip(
+            [' class="best"', "", "", ""], photo.classification.scores.items(), strict=False
+        )
+    )
+    item = _short(photo.classification.item)
+    return (
+        f'<article class="card photo">{item.thumbnail(540)}<div>{caption}<div class="scores">{rows}</div>'
+        f'<p class="name">{text(item.name)}</p></div></article>'
+    )
+
+
+def _short(item: Item) -> Item:
+    """`item` by its file name alone: the page may be shared, and its folders are private."""
+    return replace(item, name=item.name.replace("\\", "/").rpartition("/")[2])
+
+
+def text(value: str) -> str:
+    return html.escape(value)

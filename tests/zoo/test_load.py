@@ -7,12 +7,12 @@ import open_clip
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.preprocess.tokenizers.peers import saved_peer
 
 from multimodal import load
 from multimodal.zoo import fast_dtype
 from multimodal.zoo.device import bfloat16_cpu
 from multimodal.zoo.golden import example_image
+from tests.preprocess.texts.peers import saved_peer
 
 TEXTS = ["a cat", "a dog on a beach"]
 
@@ -100,7 +100,7 @@ def test_weights_that_do_not_fit(tmp_path, clip):
 
 def test_an_argument_without_effect_is_refused(clip, tmp_path):
     for folder in (clip, "small"):
-        with pytest.raises(ValueError, match="tokenizer: expected None, because .* has its own"):
+        with pytest.raises(ValueError, match=r"tokenizer: expected None, because .* has its own"):
             load(folder, tokenizer=saved_peer("clip", tmp_path))
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from tests.preprocess.tokenizers.peers import PEERS, clip_files
 from torch import nn
+
+from tests.preprocess.texts.peers import PEERS, clip_files
 
 TOWER = {
     "hidden_size": 32,

@@ -7,12 +7,12 @@ import open_clip
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.preprocess.tokenizers.peers import saved_peer
 
 from multimodal import load
 from multimodal.zoo import fast_dtype
 from multimodal.zoo.device import bfloat16_cpu
 from multimodal.zoo.golden import example_image
+from tests.preprocess.texts.peers import saved_peer
 
 TEXTS = ["a cat", "a dog on a beach"]
 

@@ -51,10 +51,10 @@ def build_tokenizer(
             f"tokenizer: expected the ids {prefix} before a text and {(tokenizer.eos_id,)} after it, "
             f"got {tokenizer.prefix} and {tokenizer.suffix}"
         )
-    if not 0 <= tokenizer.vocab_size - tokenizer.tokens <= MAX_UNUSED:
+    if not 0 <= tokenizer.vocab_size - tokenizer.num_tokens <= MAX_UNUSED:
         raise CheckpointError(
             f"{folder}: tokenizer: expected a vocabulary for the {tokenizer.vocab_size} embeddings of the model, "
-            f"got {tokenizer.tokens} tokens"
+            f"got {tokenizer.num_tokens} tokens"
         )
     normalizer = json.loads(definition).get("normalizer") or {}
     for key, theirs in BERT_OPTIONS.items() if normalizer.get("type") == "BertNormalizer" else ():

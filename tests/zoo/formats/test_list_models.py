@@ -14,7 +14,7 @@ from tests.zoo.formats.open_clip_peers import build_peer, save_tower
 
 # Architectures that do not load, and why
 OTHERS = {
-    "coca_roberta-ViT-B-32": "its text tower is from transformers, so our decoder cannot share its layers; never trained",
+    "coca_roberta-ViT-B-32": "our decoder cannot share layers with a text tower of transformers; it was never trained",
 }
 # One of each kind; the others run nightly
 FEW = (

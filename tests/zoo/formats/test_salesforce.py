@@ -4,10 +4,10 @@ import re
 
 import pytest
 import torch
-from tests.preprocess.tokenizers.peers import PEERS, saved_peer
 
 import multimodal
 from multimodal.generation import Beam, Greedy
+from tests.preprocess.texts.peers import PEERS, saved_peer
 
 from .blip import assert_lively, config, make, written
 from .transformers_peers import TEXTS, draw

@@ -58,18 +58,7 @@ _NAMES = {  # public name -> its room
     "load": "zoo",
     "models": "zoo",
 }
-_ROOMS = (
-    "datasets",
-    "evaluation",
-    "generation",
-    "metrics",
-    "preprocess",
-    "results",
-    "tasks",
-    "training",
-    "web",
-    "zoo",
-)
+_ROOMS = ("datasets", "evaluation", "generation", "metrics", "preprocess", "results", "tasks", "training", "web", "zoo")
 
 
 def __getattr__(name: str) -> Any:

@@ -106,9 +106,7 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
     missing = [
         key
         for key, field in fields.items()
-        if key not in values
-        and field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
+        if key not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     ]
     if missing:
         raise ValueError(f"{name}: expected {missing}, got only {sorted(values)}")

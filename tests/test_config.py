@@ -146,18 +146,12 @@ KINDS = r"expected one of \['circle', 'group', 'square'\], got"
             r"Drawing.shape: expected keys among \['colour', 'radius'\], got \['side'\]",
         ),
         ({"shape": {"kind": "circle", "radius": "x"}}, "Drawing.shape.radius: expected float, got 'x'"),
-        (
-            {"shape": {"kind": "circle"}, "other": {"side": 1}},
-            rf"Drawing.other.kind: {KINDS} None",
-        ),
+        ({"shape": {"kind": "circle"}, "other": {"side": 1}}, rf"Drawing.other.kind: {KINDS} None"),
         (
             {"shape": {"kind": "group", "members": [{"kind": "circle"}, {"kind": "oval"}]}},
             rf"Drawing.shape.members\[1\].kind: {KINDS} 'oval'",
         ),
-        (
-            {"shape": {"kind": "circle"}, "named": {"a": {"kind": "oval"}}},
-            rf"Drawing.named.a.kind: {KINDS} 'oval'",
-        ),
+        ({"shape": {"kind": "circle"}, "named": {"a": {"kind": "oval"}}}, rf"Drawing.named.a.kind: {KINDS} 'oval'"),
         ({"shape": {"kind": "circle"}, "square": {"kind": "square"}}, r"Drawing.square: .*got \['kind'\]"),
     ],
 )
@@ -209,9 +203,7 @@ def test_an_unknown_kind_lists_the_names():
     with pytest.raises(ValueError, match=rf"here.kind: {KINDS} None"):
         SHAPES.from_dict({"radius": 1}, "here")
     for method in (SHAPES.kind_of, SHAPES.build, SHAPES.builder, SHAPES.to_dict):
-        with pytest.raises(
-            ValueError, match=r"shape: expected a config of .*'square'\], got Inner, which is not"
-        ):
+        with pytest.raises(ValueError, match=r"shape: expected a config of .*'square'\], got Inner, which is not"):
             method(Inner(1))
 
 

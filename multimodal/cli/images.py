@@ -16,8 +16,7 @@ def classify(
     labels: Annotated[
         str,
         typer.Option(
-            metavar="A,B,...",
-            help="What the images may show; @FILE reads the labels from a file, one per line.",
+            metavar="A,B,...", help="What the images may show; @FILE reads the labels from a file, one per line."
         ),
     ],
     templates: Annotated[

@@ -112,9 +112,7 @@ class TextDecoder(Decoder):
         """
         if (memory is None) != (self.config.memory_width is None):
             expected, got = ("none", "one") if self.config.memory_width is None else ("one", "none")
-            raise ValueError(
-                f"memory: expected {expected} (memory_width {self.config.memory_width}), got {got}"
-            )
+            raise ValueError(f"memory: expected {expected} (memory_width {self.config.memory_width}), got {got}")
         start, length = 0 if cache is None else cache.length, tokens.shape[1]
         end = start + length
         if end > self.config.context_length:

@@ -53,9 +53,7 @@ class TextEncoderConfig(BlockConfig):
             raise ValueError("attends_padding: expected False for a causal text, got True")
         for key, value in APPENDED.items() if self.pooling == "appended" else ():
             if getattr(self, key) != value:
-                raise ValueError(
-                    f"{key}: expected {value!r} for 'appended' pooling, got {getattr(self, key)!r}"
-                )
+                raise ValueError(f"{key}: expected {value!r} for 'appended' pooling, got {getattr(self, key)!r}")
 
 
 class TextEncoder(Encoder):
@@ -72,10 +70,7 @@ class TextEncoder(Encoder):
         self.config = config
         self.width = width = config.width
         self.shares_prefixes = (
-            config.causal
-            and config.pooling == "eos"
-            and config.norm_order == "pre"
-            and config.positions == "learned"
+            config.causal and config.pooling == "eos" and config.norm_order == "pre" and config.positions == "learned"
         )
         self.embedding = nn.Embedding(config.vocab_size, width)
         self.appended: nn.Parameter | None = None
@@ -101,9 +96,7 @@ class TextEncoder(Encoder):
         """`memory`: features for the cross-attention of the blocks (BLIP's matching and questions)."""
         config = self.config
         if tokens.shape[1] > config.context_length:
-            raise ValueError(
-                f"tokens: expected at most {config.context_length} a text, got {tokens.shape[1]}"
-            )
+            raise ValueError(f"tokens: expected at most {config.context_length} a text, got {tokens.shape[1]}")
         if config.attends_padding and tokens.shape[1] < config.context_length:
             raise ValueError(f"tokens: expected {config.context_length} with padding, got {tokens.shape[1]}")
         if memory is not None and config.memory_width is None:

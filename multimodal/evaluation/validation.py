@@ -49,9 +49,7 @@ class ValidationConfig:
 
     def __post_init__(self) -> None:
         if not self.tasks or not set(self.tasks) <= set(TASKS):
-            raise ValueError(
-                f"tasks of {self.name}: expected some of {', '.join(TASKS)}, got {list(self.tasks)}"
-            )
+            raise ValueError(f"tasks of {self.name}: expected some of {', '.join(TASKS)}, got {list(self.tasks)}")
         if self.templates is not None:
             check_templates(self.templates)
         if self.limit is not None and self.limit < 1:
@@ -65,9 +63,7 @@ class ValidationSet:
     compare figures with equal limits only.
     """
 
-    def __init__(
-        self, config: ValidationConfig, root: str | Path = ".", suffixes: Suffixes | None = None
-    ) -> None:
+    def __init__(self, config: ValidationConfig, root: str | Path = ".", suffixes: Suffixes | None = None) -> None:
         templates = ("{}",) if set(config.tasks) == {"classify"} else None  # captions are not needed
         whole = open_source(Path(root) / config.path, templates, suffixes, config.kind)
         self.config = config
@@ -88,9 +84,7 @@ class ValidationSet:
                 zero_shot[name] = self.zero_shot(model, images)
                 rows += compute_metrics(name, "classify", zero_shot[name])
             if "search" in tasks:
-                rows += compute_metrics(
-                    name, "search", self.retrieve(model, images), modality=main_modality(model)
-                )
+                rows += compute_metrics(name, "search", self.retrieve(model, images), modality=main_modality(model))
         if "caption" in tasks:
             references = [entry.captions for entry in self.source.entries]
             for strategy in strategies:
@@ -165,10 +159,7 @@ class Validation:
     """
 
     def __init__(
-        self,
-        configs: Sequence[ValidationConfig],
-        root: str | Path = ".",
-        suffixes: Suffixes | None = None,
+        self, configs: Sequence[ValidationConfig], root: str | Path = ".", suffixes: Suffixes | None = None
     ) -> None:
         """suffixes: of the files of each modality, see `open_source`; by default those of images"""
         names = [config.name for config in configs]

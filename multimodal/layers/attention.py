@@ -22,12 +22,7 @@ def merge_heads(x: Tensor) -> Tensor:
 
 
 def attend(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor | None = None,
-    causal: bool = False,
-    scale: float | None = None,
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False, scale: float | None = None
 ) -> Tensor:
     """Scaled dot-product attention (Vaswani et al. 2017, equation 1), q [B, H, L, D], k, v [B, H, M, D].
 
@@ -58,12 +53,7 @@ class SelfAttention(nn.Module):
     """
 
     def __init__(
-        self,
-        width: int,
-        heads: int,
-        bias: bool = True,
-        rotary: Rotary | None = None,
-        scale: float | None = None,
+        self, width: int, heads: int, bias: bool = True, rotary: Rotary | None = None, scale: float | None = None
     ) -> None:
         super().__init__()
         self.heads, self.rotary, self.scale = heads, rotary, scale

@@ -70,11 +70,7 @@ class Measure:
 
 
 def compute_metrics(
-    dataset: str,
-    task: str,
-    predictions: tuple[Any, ...],
-    strategy: str | None = None,
-    modality: str = "image",
+    dataset: str, task: str, predictions: tuple[Any, ...], strategy: str | None = None, modality: str = "image"
 ) -> list[Measure]:
     """All registered metrics of `task`, in the order of registration; `modality` takes the place of "image" in names.
 

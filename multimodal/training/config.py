@@ -34,9 +34,7 @@ class StageConfig:
     batch_size: int | None = None
     image_size: int | None = None  # of the training images; None: as the model reads them
     weights: tuple[float, ...] | None = None  # of the sources in their order, 0 leaves one out
-    objective: dict[str, float] | None = (
-        None  # weights of the run's terms by kind; terms left out keep theirs
-    )
+    objective: dict[str, float] | None = None  # weights of the run's terms by kind; terms left out keep theirs
     optimizer: OptimizerConfig | None = None
     freeze: tuple[str, ...] | None = None
 
@@ -73,9 +71,7 @@ class RunConfig:
     batch_size: int = 256  # of all ranks together
     stages: tuple[StageConfig, ...] = ()  # one after the other; empty: the whole run is one
     seed: int = 0
-    cache_size: int | None = (
-        None  # side at which decoded images are kept; None: 9/8 of the model's image_size
-    )
+    cache_size: int | None = None  # side at which decoded images are kept; None: 9/8 of the model's image_size
     precision: str = "auto"  # "float32", "bfloat16", or whichever is faster on this device
     start_from: str | None = None  # a model folder whose weights and preprocessors the run starts with
     freeze: tuple[str, ...] = ()  # modules that are not trained, such as "encoders"

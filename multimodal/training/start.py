@@ -46,9 +46,7 @@ def make_inputs(config: RunConfig, start: Model | None, out: Path) -> dict[str, 
     return inputs
 
 
-def make_tokenizer(
-    config: RunConfig, start: Model | None, mixture: Mixture, out: Path, resume: bool
-) -> Tokenizer:
+def make_tokenizer(config: RunConfig, start: Model | None, mixture: Mixture, out: Path, resume: bool) -> Tokenizer:
     """The tokenizer of the start model, or that of the run file; one that is trained learns from the captions of the
     mixture on rank 0, and all ranks read it from `out`."""
     tokenizer: Any
@@ -72,10 +70,7 @@ def with_tokenizer(model: Any, tokenizer: Tokenizer) -> Any:
     if tokenizer.eos_id is None:
         raise ValueError("tokenizer: expected one with an eos_id, which marks the end of a text, got none")
     return fill(
-        model,
-        vocab_size=tokenizer.vocab_size,
-        context_length=tokenizer.context_length,
-        eos_id=tokenizer.eos_id,
+        model, vocab_size=tokenizer.vocab_size, context_length=tokenizer.context_length, eos_id=tokenizer.eos_id
     )
 
 

@@ -56,10 +56,7 @@ def demo_page(model: Model, images: Any = None, **settings: Any) -> str:
 
 
 def make_demo(
-    model: Model,
-    images: Any = None,
-    labels: Sequence[str] | None = None,
-    queries: Sequence[str] | None = None,
+    model: Model, images: Any = None, labels: Sequence[str] | None = None, queries: Sequence[str] | None = None
 ) -> Demo:
     """Classify, caption and search photographs.
 

@@ -95,12 +95,7 @@ def _cached(repo: str, files: Sequence[str]) -> Path | None:
 
 def _download(name: str, repo: str, files: Sequence[str]) -> Path:
     """The same, downloaded into the cache with config and tokenizer."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     # Errors of connections: in the HTTP library of huggingface_hub they are not OSErrors.
     network: Any = (OSError, HfHubHTTPError.__mro__[1])
@@ -166,6 +161,4 @@ def check(path: Path, sha256: str | None) -> None:
     if got != sha256:
         path.resolve().unlink()  # the file that a link in the cache leads to
         path.unlink(missing_ok=True)
-        raise CheckpointError(
-            f"{path.name}: expected sha256 {sha256} as on the hub, got {got}; the file was removed"
-        )
+        raise CheckpointError(f"{path.name}: expected sha256 {sha256} as on the hub, got {got}; the file was removed")

@@ -25,9 +25,7 @@ def test_a_language_model_equals_gpt2():
     from transformers import GPT2Config, GPT2LMHeadModel
 
     decoder = make_decoder(None, activation="gelu_tanh")
-    config = GPT2Config(
-        vocab_size=VOCABULARY, n_positions=CONTEXT, n_embd=WIDTH, n_layer=LAYERS, n_head=HEADS
-    )
+    config = GPT2Config(vocab_size=VOCABULARY, n_positions=CONTEXT, n_embd=WIDTH, n_layer=LAYERS, n_head=HEADS)
     theirs = GPT2LMHeadModel(config).eval()
     theirs.transformer.wte.load_state_dict(decoder.embedding.state_dict())
     theirs.transformer.wpe.weight.copy_(decoder.positions)
@@ -106,10 +104,7 @@ def test_norms_after_each_sum_equal_bert_with_cross_attention():
     for mine, layer in zip(decoder.blocks, theirs.bert.encoder.layer, strict=True):
         own, cross = layer.attention, layer.crossattention
         for name, weight, bias in zip(
-            ("query", "key", "value"),
-            mine.attention.qkv.weight.chunk(3),
-            mine.attention.qkv.bias.chunk(3),
-            strict=True,
+            ("query", "key", "value"), mine.attention.qkv.weight.chunk(3), mine.attention.qkv.bias.chunk(3), strict=True
         ):
             getattr(own.self, name).load_state_dict({"weight": weight, "bias": bias})
         for name, weight, bias in zip(
@@ -129,7 +124,5 @@ def test_norms_after_each_sum_equal_bert_with_cross_attention():
     for ours, other in pairs:
         other.load_state_dict(ours.state_dict())
     tokens, memory = make_tokens(), make_memory()
-    expected = theirs(
-        tokens, encoder_hidden_states=memory.features, encoder_attention_mask=memory.mask.long()
-    ).logits
+    expected = theirs(tokens, encoder_hidden_states=memory.features, encoder_attention_mask=memory.mask.long()).logits
     assert_near(decoder(tokens, decoder.project_memory(memory)).logits, expected)

@@ -88,17 +88,13 @@ def test_a_trunk_is_shared_and_runs_first(positions, norm_order):
     tokens, features = make_tokens(), torch.randn(3, 5, WIDTH)
     decoder(tokens, decoder.project_memory(Encoded(features, features[:, 0])))
     text.norm = nn.Identity()
-    torch.testing.assert_close(
-        after_trunk[0], text(tokens, torch.ones_like(tokens, dtype=torch.bool)).features
-    )
+    torch.testing.assert_close(after_trunk[0], text(tokens, torch.ones_like(tokens, dtype=torch.bool)).features)
 
 
 @pytest.mark.parametrize(("field", "value"), [("vocab_size", 60), ("width", 16), ("positions", "rotary")])
 def test_a_trunk_that_does_not_match_is_refused(field, value):
     expected = getattr(TRUNK, field)
-    with pytest.raises(
-        ValueError, match=f"{field}: expected {expected!r}, the text encoder's, got {value!r}"
-    ):
+    with pytest.raises(ValueError, match=f"{field}: expected {expected!r}, the text encoder's, got {value!r}"):
         TextDecoder(replace(COCA, **{field: value}), TextEncoder(TRUNK))
 
 

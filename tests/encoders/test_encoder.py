@@ -24,8 +24,7 @@ CONFIGS = {
     "text": TextEncoderConfig(vocab_size=20, context_length=8, eos_id=3, attention_scale=1.0, **SIZES),
     "timm": TimmConfig(name="test_vit", image_size=160),
     "open_clip_image": OpenClipImageConfig(
-        vision_cfg={"image_size": 32, "patch_size": 8, "width": 16, "head_width": 8, "layers": 1},
-        embed_dim=12,
+        vision_cfg={"image_size": 32, "patch_size": 8, "width": 16, "head_width": 8, "layers": 1}, embed_dim=12
     ),
     "open_clip_text": OpenClipTextConfig(
         text_cfg={"context_length": 8, "vocab_size": 20, **SIZES},
@@ -66,9 +65,7 @@ def test_every_kind_keeps_the_contract(kind):
 def test_an_encoder_that_only_pools_is_no_memory_for_a_decoder(kind):
     encoder = ENCODERS.build(CONFIGS[kind]).eval()
     decoder = TextDecoder(TextDecoderConfig(vocab_size=20, context_length=8, memory_width=12, **SIZES))
-    with pytest.raises(
-        ValueError, match=r"memory: expected a sequence of features .*, got only a pooled vector"
-    ):
+    with pytest.raises(ValueError, match=r"memory: expected a sequence of features .*, got only a pooled vector"):
         decoder.project_memory(encoder(make_inputs(encoder)))
 
 

@@ -48,10 +48,7 @@ def as_timm(encoder: ImageEncoder) -> dict[str, Tensor]:
     [
         ("vit_tiny_patch16_224", {}),  # a class token
         ("vit_base_patch32_clip_224", {"norm_input": True, "eps": 1e-5}),
-        (
-            "vit_base_patch32_clip_quickgelu_224",
-            {"norm_input": True, "eps": 1e-5, "activation": "quick_gelu"},
-        ),
+        ("vit_base_patch32_clip_quickgelu_224", {"norm_input": True, "eps": 1e-5, "activation": "quick_gelu"}),
         ("vit_base_patch16_siglip_224", {"pooling": "map"}),
         ("vit_base_patch16_siglip_gap_224", {"pooling": "avg"}),
     ],

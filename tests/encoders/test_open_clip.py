@@ -4,13 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from multimodal.encoders import (
-    ENCODERS,
-    ImageEncoderConfig,
-    OpenClipImageConfig,
-    OpenClipTextConfig,
-    TextEncoderConfig,
-)
+from multimodal.encoders import ENCODERS, ImageEncoderConfig, OpenClipImageConfig, OpenClipTextConfig, TextEncoderConfig
 from multimodal.models import DualEncoder, DualEncoderConfig, build_model
 from tests.layers.peers import randomise
 

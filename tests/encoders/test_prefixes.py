@@ -31,14 +31,7 @@ VARIANTS = {
 
 def make(**fields) -> TextEncoder:
     torch.manual_seed(0)
-    given = {
-        "vocab_size": VOCAB,
-        "context_length": LENGTH,
-        "width": 16,
-        "layers": 3,
-        "heads": 2,
-        "eos_id": EOS,
-    }
+    given = {"vocab_size": VOCAB, "context_length": LENGTH, "width": 16, "layers": 3, "heads": 2, "eos_id": EOS}
     encoder = TextEncoder(TextEncoderConfig(**(given | fields))).eval()
     for parameter in encoder.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
@@ -55,11 +48,7 @@ def test_every_different_prefix_is_found_once(rows):
     tokens = padded(rows)
     lengths = lengths_until(tokens, EOS)
     found = find_prefixes(tokens, lengths, VOCAB)
-    expected = {
-        tuple(row[: i + 1])
-        for row, n in zip(tokens.tolist(), lengths.tolist(), strict=True)
-        for i in range(n)
-    }
+    expected = {tuple(row[: i + 1]) for row, n in zip(tokens.tolist(), lengths.tolist(), strict=True) for i in range(n)}
     got = [
         tuple(tokens[text, : position + 1].tolist())
         for text, position in zip(found.texts.tolist(), found.positions.tolist(), strict=True)
@@ -78,9 +67,7 @@ def test_pooled_output_equals_the_encoders(encoders, variant, rows):
     tokens, encoder = padded(rows), encoders[variant]
     assert encoder.shares_prefixes
     with torch.no_grad():
-        torch.testing.assert_close(
-            pool_by_prefix(encoder, tokens), encoder(tokens).pooled, rtol=1e-4, atol=1e-5
-        )
+        torch.testing.assert_close(pool_by_prefix(encoder, tokens), encoder(tokens).pooled, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -121,8 +121,7 @@ def test_texts_that_share_a_memory_equal_copies_of_the_memory():
     features = torch.randn(2, 5, WIDTH)
     mask = torch.arange(5) < torch.tensor([5, 2])[:, None]
     expected = encoder(
-        tokens,
-        memory=Encoded(features.repeat_interleave(2, 0), features[:, 0], mask.repeat_interleave(2, 0)),
+        tokens, memory=Encoded(features.repeat_interleave(2, 0), features[:, 0], mask.repeat_interleave(2, 0))
     )
     got = encoder(tokens, memory=Encoded(features, features[:, 0], mask))
     torch.testing.assert_close(got.features, expected.features, atol=1e-5, rtol=1e-5)
@@ -168,10 +167,7 @@ def test_inputs_that_do_not_match_the_config():
         ),
         ({"pooling": "appended", "causal": False}, "causal: expected True for 'appended' pooling, got False"),
         ({"pooling": "appended", "norm_order": "post"}, "norm_order: expected 'pre' for 'appended' pooling"),
-        (
-            {"pooling": "appended", "memory_width": 8},
-            "memory_width: expected None for 'appended' pooling, got 8",
-        ),
+        ({"pooling": "appended", "memory_width": 8}, "memory_width: expected None for 'appended' pooling, got 8"),
     ],
 )
 def test_mistakes_in_a_config(fields, message):

@@ -45,9 +45,7 @@ def test_relative_positions_equal_t5s():
 def test_rotary_positions_equal_llamas():
     from transformers import LlamaConfig, LlamaModel
 
-    encoder = make(
-        positions="rotary", norm="rms", mlp="gated", activation="silu", bias=False, eps=1e-6, mlp_ratio=2.5
-    )
+    encoder = make(positions="rotary", norm="rms", mlp="gated", activation="silu", bias=False, eps=1e-6, mlp_ratio=2.5)
     config = LlamaConfig(
         vocab_size=VOCAB,
         hidden_size=WIDTH,
@@ -72,9 +70,7 @@ def test_the_appended_token_equals_open_clips():
     from open_clip.transformer import TextTransformer
 
     encoder = make(pooling="appended")
-    theirs = TextTransformer(
-        CONTEXT, VOCAB, WIDTH, HEADS, LAYERS, embed_cls=True, output_tokens=True, proj_type="none"
-    )
+    theirs = TextTransformer(CONTEXT, VOCAB, WIDTH, HEADS, LAYERS, embed_cls=True, output_tokens=True, proj_type="none")
     theirs.token_embedding.load_state_dict(encoder.embedding.state_dict())
     theirs.positional_embedding.copy_(encoder.positions)
     theirs.cls_emb.copy_(encoder.appended)
@@ -96,9 +92,7 @@ def test_the_appended_token_equals_open_clips():
     encoded = encoder(tokens)
     torch.testing.assert_close(encoded.pooled, expected, atol=1e-5, rtol=1e-5)
     for row, length in enumerate(lengths):  # before the last norm, as the decoder expects them
-        torch.testing.assert_close(
-            encoded.features[row, :length], features[row, :length], atol=1e-5, rtol=1e-5
-        )
+        torch.testing.assert_close(encoded.features[row, :length], features[row, :length], atol=1e-5, rtol=1e-5)
     assert encoded.mask.sum(1).tolist() == lengths
     for row in range(4):  # alone, with fewer columns
         alone = encoder(tokens[row : row + 1]).pooled[0]

@@ -39,9 +39,7 @@ def test_outputs_equal_timms(name):
     else:
         if name == "test_mambaout":
             whole = whole.permute(0, 3, 1, 2)
-        expected = torch.stack(
-            [whole[:, :, y, x] for y in range(whole.shape[2]) for x in range(whole.shape[3])], 1
-        )
+        expected = torch.stack([whole[:, :, y, x] for y in range(whole.shape[2]) for x in range(whole.shape[3])], 1)
     assert encoded.features.shape == (2, expected.shape[1], encoder.width)
     torch.testing.assert_close(encoded.features, expected)
     pooled = theirs(images)

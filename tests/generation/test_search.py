@@ -116,9 +116,7 @@ def every_sentence(vocab_size, longest):
         yield list(body)
 
 
-TABLES = st.builds(
-    Table, st.integers(3, 12), st.integers(0, 10**6), st.sampled_from([0.3, 1.0, 3.0])
-)  # flat to sharp
+TABLES = st.builds(Table, st.integers(3, 12), st.integers(0, 10**6), st.sampled_from([0.3, 1.0, 3.0]))  # flat to sharp
 PENALTIES = st.sampled_from([-0.5, 0.0, 0.6, 1.0, 2.0])
 
 
@@ -134,13 +132,7 @@ def test_greedy_takes_the_likeliest_token_each_time(table, rows, longest):
 
 
 @settings(max_examples=150, deadline=None)
-@given(
-    table=TABLES,
-    rows=st.integers(1, 4),
-    longest=st.integers(1, 7),
-    beams=st.integers(1, 5),
-    penalty=PENALTIES,
-)
+@given(table=TABLES, rows=st.integers(1, 4), longest=st.integers(1, 7), beams=st.integers(1, 5), penalty=PENALTIES)
 def test_beam_search_equals_a_loop_over_lists(table, rows, longest, beams, penalty):
     prompts = [[2, row] for row in range(rows)]
     found, scores, tokens = run(table, prompts, Beam(beams, penalty, longest))
@@ -160,8 +152,7 @@ def test_enough_beams_find_the_best_sentence_of_all(seed, penalty):
     sentences = list(every_sentence(4, longest))
     assert len(sentences) == 1 + 3 + 9 + 27 + 81
     best = max(
-        sentences,
-        key=lambda sentence: mean_log_probability(table, [2], sentence) * len(sentence) ** (1 - penalty),
+        sentences, key=lambda sentence: mean_log_probability(table, [2], sentence) * len(sentence) ** (1 - penalty)
     )
     assert found == best
     assert score == pytest.approx(mean_log_probability(table, [2], best), abs=1e-5)
@@ -233,9 +224,7 @@ def test_generation_stops_when_all_rows_have_ended():
 def test_a_decoder_with_its_cache_equals_full_passes(strategy, memory_width):
     """All beams of an input share its row of the memory."""
     torch.manual_seed(0)
-    config = TextDecoderConfig(
-        vocab_size=12, context_length=10, width=16, layers=2, heads=2, memory_width=memory_width
-    )
+    config = TextDecoderConfig(vocab_size=12, context_length=10, width=16, layers=2, heads=2, memory_width=memory_width)
     decoder = TextDecoder(config).eval()
     for parameter in decoder.parameters():
         torch.nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=0.4)

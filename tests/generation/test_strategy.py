@@ -7,22 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multimodal.generation import (
-    STRATEGIES,
-    Beam,
-    Generated,
-    Greedy,
-    describe,
-    parse_strategy,
-    with_defaults,
-)
+from multimodal.generation import STRATEGIES, Beam, Generated, Greedy, describe, parse_strategy, with_defaults
 
 COUNTS = st.integers(1, 10**6)
 KINDS = {
     "greedy": st.builds(Greedy, st.none() | COUNTS),
-    "beam": st.builds(
-        Beam, COUNTS, st.none() | st.floats(allow_nan=False, allow_infinity=False), st.none() | COUNTS
-    ),
+    "beam": st.builds(Beam, COUNTS, st.none() | st.floats(allow_nan=False, allow_infinity=False), st.none() | COUNTS),
 }
 ANY = st.one_of(*KINDS.values())
 
@@ -105,9 +95,7 @@ def test_mistakes_in_a_description(text, message):
 @pytest.mark.parametrize("value", [0, -1, 2.0, True, "3"])
 def test_mistakes_in_numbers(value):
     for make in (Greedy, lambda count: Beam(max_new_tokens=count)):
-        with pytest.raises(
-            ValueError, match=f"max_new_tokens: expected a whole number of at least 1, got {value!r}"
-        ):
+        with pytest.raises(ValueError, match=f"max_new_tokens: expected a whole number of at least 1, got {value!r}"):
             make(value)
     with pytest.raises(ValueError, match=f"num_beams: expected a whole number of at least 1, got {value!r}"):
         Beam(value)

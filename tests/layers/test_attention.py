@@ -49,9 +49,7 @@ def test_attend_equals_scaled_dot_product_attention(kind, queries, scale, dtype)
     if "bias" in kind and kind != "float32 bias":
         mask = mask.to(dtype)
     double = mask.double() if "bias" in kind else mask
-    expected = F.scaled_dot_product_attention(
-        q.double(), k.double(), v.double(), double, is_causal=causal, scale=scale
-    )
+    expected = F.scaled_dot_product_attention(q.double(), k.double(), v.double(), double, is_causal=causal, scale=scale)
     got = attend(q, k, v, mask, causal, scale)
     assert got.dtype == dtype
     tolerance = 1e-5 if dtype == torch.float32 else 4e-2
@@ -130,9 +128,7 @@ def test_a_norm_of_the_memory_comes_before_its_keys_and_values():
     without = CrossAttention(WIDTH, HEADS, 10)
     without.load_state_dict({k: v for k, v in with_norm.state_dict().items() if "norm" not in k})
     memory = torch.randn(BATCH, MEMORY, 10)
-    for got, expected in zip(
-        with_norm.project_memory(memory), without.project_memory(norm(memory)), strict=True
-    ):
+    for got, expected in zip(with_norm.project_memory(memory), without.project_memory(norm(memory)), strict=True):
         torch.testing.assert_close(got, expected)
 
 

@@ -85,16 +85,10 @@ def test_with_a_memory_it_equals_the_decoder_layer(padded, norm_order):
     memory = torch.randn(BATCH, MEMORY, WIDTH, requires_grad=True)
     real = mask_from_lengths(torch.tensor([5, 2, 1, 3]), MEMORY)
     ours = block(
-        x,
-        causal=True,
-        memory=block.project_memory(memory),
-        memory_mask=real[:, None, None] if padded else None,
+        x, causal=True, memory=block.project_memory(memory), memory_mask=real[:, None, None] if padded else None
     )
     reference = theirs(
-        x,
-        memory,
-        tgt_mask=~causal_mask(LENGTH, LENGTH),
-        memory_key_padding_mask=~real if padded else None,
+        x, memory, tgt_mask=~causal_mask(LENGTH, LENGTH), memory_key_padding_mask=~real if padded else None
     )
     assert_same(ours, reference, x, memory)
 
@@ -104,11 +98,7 @@ def test_with_a_memory_alone_it_equals_the_cross_block_of_open_clip():
 
     theirs = randomise(ResidualAttentionBlock(WIDTH, HEADS, is_cross_attention=True))
     block = build_block(CONFIG, WIDTH, self_attention=False)
-    for ours, name in (
-        (block.norm_cross, "ln_1"),
-        (block.cross.norm_memory, "ln_1_kv"),
-        (block.norm2, "ln_2"),
-    ):
+    for ours, name in ((block.norm_cross, "ln_1"), (block.cross.norm_memory, "ln_1_kv"), (block.norm2, "ln_2")):
         ours.load_state_dict(getattr(theirs, name).state_dict())
     block.mlp[0].load_state_dict(theirs.mlp.c_fc.state_dict())
     block.mlp[2].load_state_dict(theirs.mlp.c_proj.state_dict())
@@ -123,12 +113,7 @@ def test_a_block_has_the_parts_of_its_config():
     plain = build_block(CONFIG)
     assert plain.cross is None
     assert plain.project_memory(torch.randn(BATCH, MEMORY, WIDTH)) is None
-    assert {name.split(".")[0] for name, _ in plain.named_parameters()} == {
-        "attention",
-        "mlp",
-        "norm1",
-        "norm2",
-    }
+    assert {name.split(".")[0] for name, _ in plain.named_parameters()} == {"attention", "mlp", "norm1", "norm2"}
     both = build_block(CONFIG, 10)
     assert isinstance(both.cross.norm_memory, nn.Identity)
     cross = build_block(CONFIG, 10, self_attention=False)

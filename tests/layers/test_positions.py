@@ -23,9 +23,7 @@ def test_rotary_equals_llamas(start, base, dtype):
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 
     config = LlamaConfig(
-        hidden_size=HEADS * D,
-        num_attention_heads=HEADS,
-        rope_parameters={"rope_type": "default", "rope_theta": base},
+        hidden_size=HEADS * D, num_attention_heads=HEADS, rope_parameters={"rope_type": "default", "rope_theta": base}
     )
     q, k = torch.randn(2, 3, HEADS, 7, D).to(dtype)
     cos, sin = LlamaRotaryEmbedding(config)(q, torch.arange(start, start + 7)[None])

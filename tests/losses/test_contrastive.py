@@ -26,9 +26,7 @@ def scale():
 
 def assert_same_value_and_gradients(got, expected, *inputs):
     torch.testing.assert_close(got, expected, check_dtype=False)
-    for ours, theirs in zip(
-        torch.autograd.grad(got, inputs), torch.autograd.grad(expected, inputs), strict=True
-    ):
+    for ours, theirs in zip(torch.autograd.grad(got, inputs), torch.autograd.grad(expected, inputs), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 

@@ -36,26 +36,18 @@ DECODER = TextDecoderConfig(
 ENCODERS = {"image": IMAGE, "text": TEXT}
 CONFIGS = {
     "encoder_decoder": EncoderDecoderConfig(
-        encoder=IMAGE,
-        decoder=DECODER,
-        pooled_in_memory=True,
-        generation={"length_penalty": 0.5, "max_new_tokens": 7},
+        encoder=IMAGE, decoder=DECODER, pooled_in_memory=True, generation={"length_penalty": 0.5, "max_new_tokens": 7}
     ),
     "blip_matcher": BlipMatcherConfig(encoders=ENCODERS, embed_dim=16, matching_id=49),
     "blip_answerer": BlipAnswererConfig(
-        encoders=ENCODERS,
-        decoder=DECODER,
-        matching_id=49,
-        generation={"length_penalty": 2.0, "max_new_tokens": 5},
+        encoders=ENCODERS, decoder=DECODER, matching_id=49, generation={"length_penalty": 2.0, "max_new_tokens": 5}
     ),
     "blip": BlipConfig(
         encoders=ENCODERS, embed_dim=16, matching_id=49, decoder=DECODER, generation={"max_new_tokens": 6}
     ),
 }
 IMAGES = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-TOKENS = torch.tensor(
-    [[2, 7, 8, 9, 10, 11, 12, EOS], [2, 7, 8, EOS, 0, 0, 0, 0], [2, 20, EOS, 0, 0, 0, 0, 0]]
-)
+TOKENS = torch.tensor([[2, 7, 8, 9, 10, 11, 12, EOS], [2, 7, 8, EOS, 0, 0, 0, 0], [2, 20, EOS, 0, 0, 0, 0, 0]])
 
 
 def make(kind: str):
@@ -78,10 +70,7 @@ def test_round_trip(kind):
 def class_token_and_patches(network, images=IMAGES):
     encoded = network.encoders["image"](images)
     return torch.stack(
-        [
-            torch.cat([pooled[None], patches])
-            for pooled, patches in zip(encoded.pooled, encoded.features, strict=True)
-        ]
+        [torch.cat([pooled[None], patches]) for pooled, patches in zip(encoded.pooled, encoded.features, strict=True)]
     )
 
 
@@ -118,9 +107,7 @@ def test_a_match_equals_one_text_at_a_time_after_the_matching_token(kind):
 def test_images_that_are_encoded_already_match_the_same():
     network = make("blip_matcher")
     encoded = network.encoders["image"](IMAGES)
-    torch.testing.assert_close(
-        network.match_encoded(encoded, TOKENS), network.match({"image": IMAGES, "text": TOKENS})
-    )
+    torch.testing.assert_close(network.match_encoded(encoded, TOKENS), network.match({"image": IMAGES, "text": TOKENS}))
     both = make("blip")
     tokens = torch.randint(4, 48, (3, 6))
     torch.testing.assert_close(
@@ -173,10 +160,7 @@ def test_an_answer_attends_to_the_question_without_its_padding():
         memory = network.memory({"image": IMAGES[row : row + 1], "text": alone})
         expected = network.decoder(answer[:1], memory).logits[0]
         torch.testing.assert_close(together[row], expected, atol=1e-5, rtol=1e-5)
-    for other in (
-        {"image": IMAGES, "text": TOKENS.roll(1, 0)},
-        {"image": IMAGES.roll(1, 0), "text": TOKENS},
-    ):
+    for other in ({"image": IMAGES, "text": TOKENS.roll(1, 0)}, {"image": IMAGES.roll(1, 0), "text": TOKENS}):
         changed = network.decoder(answer, network.memory(other)).logits
         assert (together - changed).abs().amax((1, 2)).min() > 1e-3
 

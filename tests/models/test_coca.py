@@ -20,9 +20,7 @@ CONFIG = CoCaConfig(
     decoder=TextDecoderConfig(vocab_size=50, context_length=8, width=40, layers=2, heads=4),
 )
 SHARED = replace(
-    CONFIG,
-    decoder=replace(CONFIG.decoder, width=24, heads=2, cross_attention="after_block"),
-    share_text_encoder=True,
+    CONFIG, decoder=replace(CONFIG.decoder, width=24, heads=2, cross_attention="after_block"), share_text_encoder=True
 )
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 TOKENS = torch.randint(49, (4, 8), generator=torch.Generator().manual_seed(2))
@@ -47,8 +45,7 @@ def test_a_joint_pass_equals_its_parts_one_by_one(model, captioning):
     encoded = model.encoders["image"](IMAGES)
     logits = model.decoder(TOKENS[rows, :-1], model.memory_of(encoded).select(rows)).logits
     torch.testing.assert_close(
-        model.project("image", encoded.pooled, normalize=True),
-        model.encode("image", IMAGES, normalize=True),
+        model.project("image", encoded.pooled, normalize=True), model.encode("image", IMAGES, normalize=True)
     )
     both = model({"image": IMAGES, "text": TOKENS})
     torch.testing.assert_close(both["text"], model.encode("text", TOKENS, normalize=True))
@@ -111,8 +108,7 @@ def test_the_source_may_be_any_modality():
 
 
 @pytest.mark.parametrize(
-    "config",
-    [CONFIG, SHARED, replace(CONFIG, source="text", logit_bias=-10.0, generation={"max_new_tokens": 7})],
+    "config", [CONFIG, SHARED, replace(CONFIG, source="text", logit_bias=-10.0, generation={"max_new_tokens": 7})]
 )
 def test_round_trip(config):
     assert MODELS.from_dict(MODELS.to_dict(config)) == config

@@ -21,9 +21,7 @@ def linear_encoders(*modalities: str) -> dict[str, LinearEncoder]:
     return {name: LinearEncoder(name, 6 + i, 5 + i) for i, name in enumerate(modalities)}
 
 
-@pytest.mark.parametrize(
-    "modalities", [("image", "text"), ("signal", "text"), ("a", "b", "c"), ("text",)], ids=str
-)
+@pytest.mark.parametrize("modalities", [("image", "text"), ("signal", "text"), ("a", "b", "c"), ("text",)], ids=str)
 def test_linear_encoders_of_any_modalities(modalities):
     torch.manual_seed(0)
     model = DualEncoder(linear_encoders(*modalities), embed_dim=7)

@@ -75,9 +75,7 @@ def dual_encoder(*modalities: str) -> DualEncoder:
         (LanguageModel(), {"generate"}),
         (nn.Linear(2, 2), set()),
     ],
-    ids=lambda value: (
-        type(value).__name__ if not isinstance(value, set) else "-".join(sorted(value)) or "nothing"
-    ),
+    ids=lambda value: type(value).__name__ if not isinstance(value, set) else "-".join(sorted(value)) or "nothing",
 )
 def test_abilities(network, expected):
     if not isinstance(network, nn.Module):

@@ -119,11 +119,7 @@ def test_files_that_are_not_ours(tmp_path):
     assert not (tmp_path / "none.db").exists()
     with pytest.raises(ValueError, match="is not a file"):
         Store.open(tmp_path)
-    for name, content in {
-        "text": b"hello " * 500,
-        "empty": b"",
-        "image": b"\xff\xd8\xff\xe0" + bytes(5000),
-    }.items():
+    for name, content in {"text": b"hello " * 500, "empty": b"", "image": b"\xff\xd8\xff\xe0" + bytes(5000)}.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=r"expected an index, got (another|a damaged)"):
             Store.open(tmp_path / name)

@@ -204,9 +204,7 @@ def test_open(index, model, photos, tmp_path):
         assert again.folder == photos
         assert again.path == tmp_path / "photos.db"
         assert again.search("a cat", k=1)[0]._repr_html_().count("<img") == 0
-        with pytest.raises(
-            FileNotFoundError, match=r"folder: expected a folder, got .*, which does not exist"
-        ):
+        with pytest.raises(FileNotFoundError, match=r"folder: expected a folder, got .*, which does not exist"):
             again.update()
         assert len(again) == 6
     with pytest.raises(ValueError, match="closed"):
@@ -231,9 +229,7 @@ def test_another_model_is_refused(index, make_model, photos, tmp_path):
 def test_other_folders(index, model, photos, tmp_path, seen):
     index.close()
     (tmp_path / "others").mkdir()
-    with pytest.raises(
-        ValueError, match=r"photos\.db: expected the index of .*others, got the index of .*photos"
-    ):
+    with pytest.raises(ValueError, match=r"photos\.db: expected the index of .*others, got the index of .*photos"):
         model.index(tmp_path / "others", path=tmp_path / "photos.db")
     with Index.open(tmp_path / "photos.db", model) as again:
         assert len(again) == 6

@@ -173,9 +173,7 @@ def test_resume_starts_where_there_is_nothing_and_never_mixes_runs(finished, mak
 
 def test_numbers_that_are_not_finite_stop_the_run_before_the_step(make_run, shapes, tmp_path):
     run = make_run(optimizer={"lr": 1e30, "warmup": 0, "weight_decay": 0.0}, checkpoint_every=1)
-    with pytest.raises(
-        TrainingError, match=r"step 1: expected finite numbers, got loss .*; samples: train/"
-    ) as caught:
+    with pytest.raises(TrainingError, match=r"step 1: expected finite numbers, got loss .*; samples: train/") as caught:
         train(run, tmp_path / "run", shapes, device=CPU)
     assert "and 8 more" in str(caught.value)
     state = load_file(tmp_path / "run" / "state.safetensors")

@@ -53,9 +53,7 @@ def saved_legacy(value: object) -> bytes:
 
 EMPTY = b"ccollections\nOrderedDict\n)R"
 IT, IT_2 = b"h\x00", b"h\x01"  # what was put into the memo under these numbers
-BOMB = (
-    b")q\x00" + (IT + IT + b"\x86q\x00") * 64
-)  # a pair of twice a pair of ...: 2^64 leaves to hash or to print
+BOMB = b")q\x00" + (IT + IT + b"\x86q\x00") * 64  # a pair of twice a pair of ...: 2^64 leaves to hash or to print
 BOMB_2 = BOMB.replace(b"\x00", b"\x01")
 LISTS = b"]q\x00" + (b"](" + IT + IT + b"eq\x00") * 64
 DEEP = b"N" + b"\x85" * 200_000  # a tuple in a tuple in ...: hashing it overflows the C stack
@@ -160,13 +158,9 @@ RUN = {  # code; none of these may leave a canary
     "beside the weights": Attack("x.ckpt", lambda c: saved({"model": ONE, "epoch": python(c)}), IMPORT),
     "legacy": Attack("x.pt", lambda c: saved_legacy({"a": shell(c)}), f"{IMPORT} posix.system"),
     "legacy, in the keys": Attack("x.pt", lambda c: legacy(LEGACY_GOOD, dumps(shell(c), 2)[2:-1]), IMPORT),
-    "legacy, in the system": Attack(
-        "x.bin", lambda c: legacy(LEGACY_GOOD, system=dumps(python(c), 2)[2:-1]), IMPORT
-    ),
+    "legacy, in the system": Attack("x.bin", lambda c: legacy(LEGACY_GOOD, system=dumps(python(c), 2)[2:-1]), IMPORT),
     "plain pickle": Attack("x.bin", lambda c: dumps(shell(c), 2), START),
-    "pickle called safetensors": Attack(
-        "x.safetensors", lambda c: dumps(shell(c), 2), "got b'\\x80\\x02cposix"
-    ),
+    "pickle called safetensors": Attack("x.safetensors", lambda c: dumps(shell(c), 2), "got b'\\x80\\x02cposix"),
     "protocol 4": Attack(
         "x.pt", lambda c: zipped({"x/data.pkl": dumps(shell(c), 4), "x/version": b"3"}), "got FRAME after 1"
     ),
@@ -184,16 +178,10 @@ HARM = {  # pickles that allocate, copy, hash or print more than the file holds
     "storage that overflows the stack": (table(a=tensor(of=storage(key=DEEP))), TUPLE),
     "integers that collide": (b"}" + integer(2**61 - 1) + b"Ns", KEY),
     "tuples that collide": (b"}()Nu", KEY),
-    "function that prints forever": (
-        LISTS + IT + b")R",
-        "expected calls that torch.save writes, got one of shared",
-    ),
+    "function that prints forever": (LISTS + IT + b")R", "expected calls that torch.save writes, got one of shared"),
     "class that prints forever": (LISTS + IT + b")\x81", "got NEWOBJ"),
     "a million operations": (b"N" * 1_000_000, "expected at most 300000 opcodes"),
-    "stride of 0": (
-        table(b=tensor([2**40], [0])),
-        "at most 4 times the file, got 'b' of shape (1099511627776,)",
-    ),
+    "stride of 0": (table(b=tensor([2**40], [0])), "at most 4 times the file, got 'b' of shape (1099511627776,)"),
     "strides of 0": (table(b=tensor([2**31, 2**31], [0, 0])), "at most 4 times the file, got 'b' of shape"),
     "size of 2^64 bytes": (table(b=tensor([2**62], [0])), ""),
     "beyond the storage": (table(b=tensor([5])), "damaged or not supported: RuntimeError"),
@@ -203,10 +191,7 @@ HARM = {  # pickles that allocate, copy, hash or print more than the file holds
 }
 LEGACY = {
     "keys that compare forever": (legacy(LEGACY_GOOD, BOMB + BOMB_2 + b"](" + IT + IT_2 + b"e"), TUPLE),
-    "storage of a terabyte": (
-        legacy(table(a=tensor(of=storage(2**38, more=b"N")))),
-        "damaged or not supported",
-    ),
+    "storage of a terabyte": (legacy(table(a=tensor(of=storage(2**38, more=b"N")))), "damaged or not supported"),
     "storage of 4 GB without data": (
         legacy(table(a=tensor([2**30], of=storage(2**30, more=b"N"))), keys=b"]"),
         "at most 4 times the file",
@@ -226,27 +211,16 @@ ZIPS = {
     "large directory": (zipped({f"x/{i}": b"" for i in range(20_000)}), END),
     "cut off": (saved(ONE)[:-100], END),
     "no checkpoint": (zipped({"x/weight.npy": b""}), "expected data.pkl and storages"),
-    "TorchScript": (
-        archive(GOOD, {"x/constants.pkl": b"\x80\x02)."}),
-        "got TorchScript: save its state_dict()",
-    ),
+    "TorchScript": (archive(GOOD, {"x/constants.pkl": b"\x80\x02)."}), "got TorchScript: save its state_dict()"),
 }
 OTHERS = {
-    "Git LFS pointer": Attack(
-        "x.bin", b"version https://git-lfs.github.com/", f"{START} b'version https://git"
-    ),
-    "web page": Attack(
-        "x.safetensors", b"<!doctype html>", "header of at most 2000000 bytes, got b'<!doctype"
-    ),
+    "Git LFS pointer": Attack("x.bin", b"version https://git-lfs.github.com/", f"{START} b'version https://git"),
+    "web page": Attack("x.safetensors", b"<!doctype html>", "header of at most 2000000 bytes, got b'<!doctype"),
     "empty": Attack("x.pth", b"", f"{START} b''"),
     "empty safetensors": Attack("x.safetensors", b"", "SafetensorError"),
-    "header that takes gigabytes": Attack(
-        "x.safetensors", safetensors(b"{}" + b" " * 2_000_000), "safetensors header"
-    ),
+    "header that takes gigabytes": Attack("x.safetensors", safetensors(b"{}" + b" " * 2_000_000), "safetensors header"),
     "hole": Attack("x.safetensors", safetensors({"a": entry(4, 20)}, bytes(20)), "SafetensorError"),
-    "unknown suffix": Attack(
-        "x.npz", b"PK", "expected a file of .safetensors, .bin, .pt, .pth, .ckpt, got .npz"
-    ),
+    "unknown suffix": Attack("x.npz", b"PK", "expected a file of .safetensors, .bin, .pt, .pth, .ckpt, got .npz"),
 }
 ATTACKS = {
     **{f"run: {name}": attack for name, attack in RUN.items()},

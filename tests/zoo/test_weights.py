@@ -152,10 +152,7 @@ def test_an_index_must_tell_the_truth(sharded):
     first, second = "model-1-of-2.safetensors", "model-2-of-2.safetensors"
     whole = dict.fromkeys(names[:4], first) | dict.fromkeys(names[4:], second)
     for wrong, told in [
-        (
-            {k: v for k, v in whole.items() if k != names[0]},
-            rf"{first}: .* \[\] missing, \['{names[0]}'\] spare",
-        ),
+        ({k: v for k, v in whole.items() if k != names[0]}, rf"{first}: .* \[\] missing, \['{names[0]}'\] spare"),
         (whole | {"c": second}, rf"{second}: .* \['c'\] missing, \[\] spare"),
         (whole | {names[0]: second}, rf"{second}: .* \['{names[0]}'\] missing, \[\] spare"),
         (whole | {"c": 3}, "index.json: expected .safetensors files next to the index, got 3"),
@@ -165,9 +162,7 @@ def test_an_index_must_tell_the_truth(sharded):
         with pytest.raises(CheckpointError, match=told):
             read_weights(find_weights(folder))
     point(folder, whole | {"c": "model-3-of-3.safetensors"})
-    with pytest.raises(
-        FileNotFoundError, match=r"model-3-of-3\.safetensors: expected a checkpoint, got no such"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"model-3-of-3\.safetensors: expected a checkpoint, got no such"):
         read_weights(find_weights(folder))
 
 
@@ -201,9 +196,7 @@ def test_the_hash_of_shards_covers_all_of_them(sharded):
 
 
 def test_the_safest_file_of_a_folder_is_read(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match=r"expected a folder with one of model\.safetensors, .*, got none"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"expected a folder with one of model\.safetensors, .*, got none"):
         read_weights(find_weights(tmp_path))
     (tmp_path / "pytorch_model.bin").write_bytes(saved({"a": torch.full((1,), 1.0)}))
     assert read_weights(find_weights(tmp_path))["a"] == 1
@@ -212,16 +205,12 @@ def test_the_safest_file_of_a_folder_is_read(tmp_path):
     for i, name in enumerate(("open_clip_model.safetensors", "model.safetensors"), 3):
         save_file({"a": torch.full((1,), float(i))}, tmp_path / name)
         assert read_weights(find_weights(tmp_path))["a"] == i
-    (
-        tmp_path / "open_clip_config.json"
-    ).touch()  # then the other may be of transformers, or one tower of timm
+    (tmp_path / "open_clip_config.json").touch()  # then the other may be of transformers, or one tower of timm
     assert read_weights(find_weights(tmp_path))["a"] == 3
     (tmp_path / "open_clip_config.json").unlink()
     (tmp_path / "model.safetensors").unlink()
     (tmp_path / "model.safetensors").symlink_to("nowhere")  # nothing else is taken in its place
-    with pytest.raises(
-        FileNotFoundError, match=r"model\.safetensors: expected a checkpoint, got no such file"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors: expected a checkpoint, got no such file"):
         read_weights(find_weights(tmp_path))
 
 
@@ -268,9 +257,7 @@ def test_a_path_without_a_regular_file_is_refused(suffix, tmp_path):
     path.rmdir()
     os.mkfifo(path)
     for sha256 in (None, "0" * 64):
-        with pytest.raises(
-            CheckpointError, match=f"x{suffix}: expected a regular file, got a device or pipe"
-        ):
+        with pytest.raises(CheckpointError, match=f"x{suffix}: expected a regular file, got a device or pipe"):
             read_weights(path, sha256=sha256)
     path.unlink()
     path.symlink_to("/dev/zero")

@@ -56,9 +56,7 @@ class SalesforceFormat:
         text = encoders.get("text") or config.decoder
         inputs = {
             "image": ImageTransform(encoders["image"].image_size, resize="squash"),
-            "text": build_tokenizer(
-                folder, definition, {}, text, clean_up_tokenization_spaces=True, **special
-            ),
+            "text": build_tokenizer(folder, definition, {}, text, clean_up_tokenization_spaces=True, **special),
         }
         weights = convert_weights(state, config)
         return third_party("Salesforce BLIP", path.stem, path, config, weights, inputs)
@@ -87,9 +85,7 @@ def read_model(state: Mapping[str, Tensor], eos_id: int) -> Any:
     bert = "text_decoder.bert." if has_decoder(state) else "text_encoder."
     vocab_size, width = _shape(state, f"{bert}embeddings.word_embeddings.weight", 2)
     if vocab_size <= ADDED_TOKENS:
-        raise CheckpointError(
-            f"weights: expected the vocabulary of BERT and {ADDED_TOKENS} more, got {vocab_size}"
-        )
+        raise CheckpointError(f"weights: expected the vocabulary of BERT and {ADDED_TOKENS} more, got {vocab_size}")
     common: dict[str, Any] = {
         "vocab_size": vocab_size,
         "context_length": _shape(state, f"{bert}embeddings.position_embeddings.weight", 2)[0],

@@ -35,7 +35,8 @@ class Generated(NamedTuple):
 class Strategy(Protocol):
     """A frozen dataclass that continues prompts. A setting that is None takes the default of the model."""
 
-    max_new_tokens: int | None
+    @property
+    def max_new_tokens(self) -> int | None: ...
 
     def __call__(self, step: Step, cache: Cache, prompt: Tensor, eos_id: int, pad_id: int) -> Generated:
         """Continue `prompt` [B, P] until `eos_id` or `max_new_tokens`; `cache` is empty."""

@@ -1,6 +1,6 @@
 """What tasks need of a model. `multimodal.Model` is one; tasks only know this protocol."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from typing import Protocol
 
 import torch
@@ -16,7 +16,7 @@ class TaskModel(Protocol):
 
     name: str
     network: nn.Module
-    inputs: Mapping[str, Preprocessor]
+    inputs: dict[str, Preprocessor]
     class_cache: dict[Hashable, Tensor]  # of `class_embeddings`, the oldest first
 
     @property

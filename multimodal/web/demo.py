@@ -89,7 +89,7 @@ def make_demo(
     source = f"{model!r} in {seconds:.1f} s from {len(photos)} images."
     footer = [*([LEGEND] if figures else []), f"Made by multimodal {version('multimodal')} with {source}"]
     size = model.transform.image_size
-    facts = {"parameters": f"{model.parameters / 1e6:.1f} M", "input": f"{size} × {size} pixels"}
+    facts = {"parameters": f"{model.num_parameters / 1e6:.1f} M", "input": f"{size} × {size} pixels"}
     facts |= {"device": str(model.device), **figures}
     return Demo(model.name, facts, _notes(model), labels, photos, searches, footer, classes.rejected)
 

@@ -64,7 +64,7 @@ def test_updates(store):
 
 def test_an_update_is_all_or_nothing(store):
     store.update(put=[(entry("a"), vector(1))])
-    with pytest.raises(ValueError, match=r"a is not in .* with the contents of c"):
+    with pytest.raises(ValueError, match=r"expected a in .* with the contents of c, got none"):
         store.update(put=[(entry("b", "1"), vector(2))], copy=[(entry("c", "9"), "a")], remove=["a"])
     with pytest.raises(ValueError, match=r"expected a finite vector \[16\] for b, got \[3\]"):
         store.update(put=[(entry("b"), torch.ones(3))], remove=["a"])
@@ -146,7 +146,7 @@ def test_incomplete_description(store, tmp_path):
     connection.execute("DELETE FROM meta WHERE key = 'dim'")
     connection.commit()
     connection.close()
-    with pytest.raises(ValueError, match="damaged: its description is incomplete"):
+    with pytest.raises(ValueError, match="damaged one: its description is incomplete"):
         Store.open(tmp_path / "x.db")
 
 

@@ -43,7 +43,8 @@ def test_a_run_leaves_a_model_its_figures_and_its_curves(make_run, shapes, tmp_p
         seen.append(model.embed_texts(["a red circle"]))
         return Report((Measure("set", "measure", 0.25 * len(seen), 1),))
 
-    run = make_run(evaluate_every=4, card={"about": "A test."}, resize="squash")
+    inputs = table()["inputs"] | {"image": {"kind": "image", "image_size": 32, "resize": "squash"}}
+    run = make_run(evaluate_every=4, card={"about": "A test."}, inputs=inputs)
     out = train(run, tmp_path / "run", shapes, device=CPU, evaluate=evaluate)
     rows = metrics(out)
     steps = [row for row in rows if "loss" in row]
@@ -57,7 +58,7 @@ def test_a_run_leaves_a_model_its_figures_and_its_curves(make_run, shapes, tmp_p
     ]
     with Image.open(out / "curves.png") as picture:
         assert picture.format == "PNG"
-    model = load(out, device=CPU)
+    model = load(out, device=CPU, dtype=torch.float32)
     assert model.transform.resize == "squash"
     assert model.can == {"classify", "search", "caption"}
     assert torch.equal(model.embed_texts(["a red circle"]), seen[-1])
@@ -140,7 +141,7 @@ def test_labels_may_come_in_a_later_stage(make_run, shapes, tmp_path):
     ("last", "message"),
     [
         ({"freeze": ["eyes"]}, "expected the name of a module"),
-        ({"weights": [0]}, "weights: expected numbers from 0, not all 0"),
+        ({"weights": [0]}, "weights: expected numbers of at least 0, not all 0"),
         ({"objective": {"contrastive": 0.0, "captioning": 0.0}}, "expected a term with a weight"),
         ({"objective": {"sigmoid": 1.0}}, r"expected terms of the run, .*, got \['sigmoid'\]"),
     ],

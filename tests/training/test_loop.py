@@ -222,3 +222,19 @@ def test_two_ranks_train_as_one(finished, shapes, tmp_path):
     for name in theirs:
         if name.startswith("master."):
             torch.testing.assert_close(ours[name], theirs[name], atol=2e-4, rtol=1e-3)
+
+
+def test_blip_trains_with_its_three_terms(make_run, shapes, tmp_path):
+    model = table()["model"]
+    text = model["encoders"]["text"] | {"causal": False, "pooling": "cls"}
+    model = model | {"kind": "blip", "encoders": model["encoders"] | {"text": text}}
+    objective = [{"kind": "contrastive"}, {"kind": "matching", "weight": 0.5}, {"kind": "captioning"}]
+    out = train(make_run(model=model, objective=objective), tmp_path / "run", shapes, device=CPU)
+    rows = [row for row in metrics(out) if "loss" in row]
+    for row in rows:
+        expected = row["contrastive"] + 0.5 * row["matching"] + row["captioning"]
+        assert row["loss"] == pytest.approx(expected, rel=1e-5)
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    model = load(out, device=CPU, dtype=torch.float32, verify=True)
+    assert model.can == {"classify", "search", "caption", "match"}
+    assert 0 < model.match(Image.new("RGB", (40, 40)), "a red circle").score < 1

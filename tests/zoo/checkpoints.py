@@ -55,7 +55,7 @@ def saved_clip(folder: Path) -> Path:
     from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
     text = TOWER | {
-        "max_position_embeddings": 32,
+        "max_position_embeddings": 64,
         "vocab_size": 514,
         "bos_token_id": 512,
         "eos_token_id": 513,

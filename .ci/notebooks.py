@@ -29,9 +29,7 @@ LARGEST = 1_500_000  # bytes
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "names", nargs="*", help="beginnings of file names; all notebooks where there are none"
-    )
+    parser.add_argument("names", nargs="*", help="beginnings of file names; all notebooks where there are none")
     parser.add_argument("--write", action="store_true", help="save the outputs in place")
     arguments = parser.parse_args()
     paths = [

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from multimodal import training as training
     from multimodal import web as web
     from multimodal import zoo as zoo
+    from multimodal.generation import Beam, Greedy
     from multimodal.model import Model
     from multimodal.preprocess import ImageError
     from multimodal.results import Caption, Classification, Hit, Rejected, Results
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Beam",
     "Caption",
     "Classification",
+    "Greedy",
     "Hit",
     "ImageError",
     "Index",
@@ -47,24 +50,15 @@ __all__ = [
 
 _NAMES = {  # public name -> its room
     **dict.fromkeys(("Caption", "Classification", "Hit", "Rejected", "Results"), "results"),
+    "Beam": "generation",
+    "Greedy": "generation",
     "ImageError": "preprocess",
     "Index": "tasks",
     "Model": "model",
     "load": "zoo",
     "models": "zoo",
 }
-_ROOMS = (
-    "datasets",
-    "evaluation",
-    "generation",
-    "metrics",
-    "preprocess",
-    "results",
-    "tasks",
-    "training",
-    "web",
-    "zoo",
-)
+_ROOMS = ("datasets", "evaluation", "generation", "metrics", "preprocess", "results", "tasks", "training", "web", "zoo")
 
 
 def __getattr__(name: str) -> Any:

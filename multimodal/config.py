@@ -106,9 +106,7 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
     missing = [
         key
         for key, field in fields.items()
-        if key not in values
-        and field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
+        if key not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     ]
     if missing:
         raise ValueError(f"{name}: expected {missing}, got only {sorted(values)}")
@@ -129,18 +127,18 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def fill(config: T, **values: Any) -> T:
     """A copy of `config` in which it and all dataclasses inside it have `values` in the fields of these names."""
-    changes: dict[str, Any] = {}
-    for field in dataclasses.fields(config):  # type: ignore[arg-type]
-        value = getattr(config, field.name)
-        if field.name in values:
-            changes[field.name] = values[field.name]
-        elif dataclasses.is_dataclass(value):
-            changes[field.name] = fill(value, **values)
-        elif isinstance(value, dict):
-            changes[field.name] = {
-                key: fill(item, **values) if dataclasses.is_dataclass(item) else item
-                for key, item in value.items()
-            }
+
+    def inside(value: Any) -> Any:
+        if dataclasses.is_dataclass(value):
+            return fill(value, **values)
+        if isinstance(value, dict):
+            return {key: inside(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(inside(item) for item in value)
+        return value
+
+    names = [field.name for field in dataclasses.fields(config) if field.init]  # type: ignore[arg-type]
+    changes = {name: values[name] if name in values else inside(getattr(config, name)) for name in names}
     return dataclasses.replace(config, **changes)  # type: ignore[type-var]
 
 
@@ -172,7 +170,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, dict):
             raise ValueError(f"{where}: expected a table, got {value!r}")
         return {key: _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    if kind is Any or kind is dict:
+    if kind is Any:
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import multimodal.tasks as tasks
-from multimodal.config import to_dict
-from multimodal.models import abilities
+from multimodal.encoders import ENCODERS
+from multimodal.models import abilities, encoder_configs
 from multimodal.preprocess import ImageTransform, Tokenizer
 from multimodal.preprocess.preprocessor import Preprocessor
 
@@ -122,10 +122,10 @@ class Model:
         tasks.embedder(self)
         facts = {name: each.fingerprint for name, each in sorted(self.inputs.items())}
         digest = hashlib.sha256(json.dumps(facts).encode())
-        for modality, encoder in sorted(self.network.encoders.items()):  # type: ignore[union-attr, operator]
-            digest.update(f"{modality} {json.dumps(to_dict(encoder.config), sort_keys=True)}".encode())
+        for modality, config in sorted(encoder_configs(getattr(self.network, "config", None)).items()):
+            digest.update(f"{modality} {json.dumps(ENCODERS.to_dict(config), sort_keys=True)}".encode())
         for name, tensor in sorted(self.network.state_dict().items()):
-            if not name.startswith(("encoders.", "projections.")):
+            if name.startswith(("decoder.", "matching_head.", "logit_")):  # they leave embeddings alone
                 continue
             tensor = tensor.to(torch.bfloat16) if tensor.is_floating_point() else tensor
             digest.update(f"{name} {list(tensor.shape)}\n".encode())

@@ -88,12 +88,7 @@ class Classification(_HasItem):
         return f"{self.item.name}: {self.label} {self.score:.1%}" + (f" ({rest})" if rest else "")
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "image": self.item.name,
-            "label": self.label,
-            "score": self.score,
-            "scores": dict(self.scores),
-        }
+        return {"image": self.item.name, "label": self.label, "score": self.score, "scores": dict(self.scores)}
 
     def _repr_html_(self) -> str:
         bars = "".join(_bar(name, score) for name, score in list(self.scores.items())[:5])

@@ -1,5 +1,6 @@
 """A model as small as possible, with random weights, and a folder of images drawn for it."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,10 @@ from PIL import Image
 
 if TYPE_CHECKING:
     from multimodal.model import Model
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores: one thread each
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # for processes that tests start
 
 TEXTS = ["a photo of a cat.", "the quick brown fox jumps over the lazy dog", "two red squares on green grass"]
 

@@ -30,17 +30,7 @@ LEVEL = {
     ("__main__", "cli"),
     ("cli", "__init__"),  # for `__version__`
 }
-HEAVY = {
-    "torchvision",
-    "open_clip",
-    "timm",
-    "transformers",
-    "matplotlib",
-    "tokenizers",
-    "PIL",
-    "pandas",
-    "scipy",
-}
+HEAVY = {"torchvision", "open_clip", "timm", "transformers", "matplotlib", "tokenizers", "PIL", "pandas", "scipy"}
 TOP_LEVEL = {
     *("pyproject.toml", "README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE"),
     *("multimodal", "data", "tests", "notebooks"),

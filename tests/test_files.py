@@ -1,3 +1,5 @@
+"""Atomic writes: a reader sees the old file or the new one."""
+
 import os
 import signal
 import stat
@@ -7,10 +9,10 @@ import time
 
 import pytest
 
-from multimodal.files import atomic_write, clear_leftovers, write_text
+from multimodal.files import atomic_write, clear_leftovers, sha256_of, write_text
 
 
-def test_a_file_appears_whole_with_the_rights_of_an_ordinary_one(tmp_path):
+def test_a_file_appears_when_complete_with_ordinary_permissions(tmp_path):
     path = tmp_path / "new" / "folder" / "a.bin"
     with atomic_write(path) as file:
         file.write(b"half")
@@ -24,7 +26,7 @@ def test_a_file_appears_whole_with_the_rights_of_an_ordinary_one(tmp_path):
     assert os.listdir(path.parent) == ["a.bin"]
 
 
-def test_an_error_leaves_what_was_there(tmp_path):
+def test_an_error_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "before, ünï")
 
@@ -50,7 +52,7 @@ while True:
 """
 
 
-def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path):
+def test_a_writer_killed_at_any_moment_leaves_a_complete_file(tmp_path):
     path = tmp_path / "a.bin"
     for attempt in range(6):
         writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)])
@@ -65,3 +67,8 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path):
     (tmp_path / ".mine.tmp").touch()
     clear_leftovers(tmp_path)
     assert sorted(os.listdir(tmp_path)) == [".mine.tmp", "a.bin"]
+
+
+def test_the_hash_of_a_file(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -71,10 +71,7 @@ def test_how_it_shows_itself(make_model):
 
 
 def test_results_are_json(model, photos):
-    for results in (
-        model.classify(photos, ["cat", "dog"]),
-        model.caption(photos),
-    ):
+    for results in (model.classify(photos, ["cat", "dog"]), model.caption(photos)):
         table = json.loads(json.dumps(results.to_dict()))
         assert len(table["results"]) == 6
         assert table["rejected"] == []

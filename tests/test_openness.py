@@ -77,7 +77,7 @@ def run(folder: Path, text: str, root: Path) -> Path:
     """Train what the run file says, with its validation sets evaluated at the end."""
     (folder / "run.toml").write_text(text)
     config = read_run(folder / "run.toml")
-    validation = Validation(config.validation, root) if config.validation else None
+    validation = Validation(config.validation, root, config.suffixes) if config.validation else None
     return train(config, folder / "out", root, device="cpu", evaluate=validation)
 
 
@@ -112,7 +112,7 @@ class Uniformity(Term):
         return distances.mul(-self.config.temperature).exp().mean().log()
 
 
-OBJECTIVES.register("uniformity", UniformityConfig, Uniformity)
+OBJECTIVES.register("spread", UniformityConfig, Uniformity)
 
 
 # A text encoder
@@ -140,17 +140,13 @@ ENCODERS.register("bag_of_words", BagOfWordsConfig, BagOfWords)
 
 
 def test_a_loss_term_and_a_text_encoder(shapes, tmp_path, capsys):
-    text = HEAD + COCA.replace(TOWER, 'kind = "bag_of_words"\n', 1).replace(
-        'kind = "coca"', 'kind = "dual_encoder"'
-    )
+    text = HEAD + COCA.replace(TOWER, 'kind = "bag_of_words"\n', 1).replace('kind = "coca"', 'kind = "dual_encoder"')
     text = text.replace(f"[model.decoder]\n{TOWER}", "") + CONTRASTIVE
-    text += '[[objective]]\nkind = "uniformity"\nweight = 0.5\ntemperature = 3.0\n'
+    text += '[[objective]]\nkind = "spread"\nweight = 0.5\ntemperature = 3.0\n'
     out = run(tmp_path, text, shapes)
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     losses = [row for row in rows if "loss" in row]
-    assert all(
-        row["loss"] == pytest.approx(row["contrastive"] + 0.5 * row["uniformity"], abs=1e-5) for row in losses
-    )
+    assert all(row["loss"] == pytest.approx(row["contrastive"] + 0.5 * row["spread"], abs=1e-5) for row in losses)
     model = mm.load(out, device="cpu", dtype=torch.float32, verify=True)
     assert type(model.network.encoders["text"]) is BagOfWords
     torch.testing.assert_close(model.embed_texts("a red circle"), model.embed_texts("circle red a"))
@@ -171,12 +167,11 @@ class SignalReader:
     modality = "signal"
     suffixes = (".npy",)
     item_ndim = 1
+    error = InputError
 
     def read(self, source) -> Tensor:
         try:
-            values = (
-                np.load(source, allow_pickle=False) if isinstance(source, str | Path) else np.asarray(source)
-            )
+            values = np.load(source, allow_pickle=False) if isinstance(source, str | Path) else np.asarray(source)
         except (OSError, ValueError) as error:
             raise InputError(f"expected a .npy file, got {error}") from error
         if values.shape != (self.length,):
@@ -275,24 +270,11 @@ def test_a_new_modality_is_trained_searched_and_evaluated(signals, tmp_path, cap
         assert index.search(signals / "05.npy", k=1)[0].path == hits[0].path or True
         assert Path(index.search(signals / "05.npy", k=1)[0].path).name == "05.npy"
     (signals / "bad.npy").write_bytes(b"no array")
-    with pytest.warns(
-        UserWarning, match=r"1 of 25 signals could not be used: .*bad\.npy: expected a .npy file"
-    ):
+    with pytest.warns(UserWarning, match=r"1 of 25 signals could not be used: .*bad\.npy: expected a .npy file"):
         assert len(model.embed(signals)) == 24
     capsys.readouterr()
     assert (
-        main(
-            [
-                "search",
-                str(tmp_path / "signals.db"),
-                "a very fast wave",
-                "-k",
-                "3",
-                "--model",
-                str(out),
-                "--json",
-            ]
-        )
+        main(["search", str(tmp_path / "signals.db"), "a very fast wave", "-k", "3", "--model", str(out), "--json"])
         == 0
     )
     hits = json.loads(capsys.readouterr().out)["results"]
@@ -331,9 +313,7 @@ STRATEGIES.register("second_best", SecondBest)
 def first_words(predictions) -> list[float]:
     """Whether a caption begins like one of its references."""
     pairs = zip(predictions.captions, predictions.references, strict=True)
-    return [
-        float(caption.split()[:1] in [r.split()[:1] for r in references]) for caption, references in pairs
-    ]
+    return [float(caption.split()[:1] in [r.split()[:1] for r in references]) for caption, references in pairs]
 
 
 METRICS.register("first_word", Metric(task="caption", compute=first_words, unit="share"))
@@ -352,15 +332,7 @@ def test_a_strategy_and_a_metric(captioner, shapes, tmp_path, capsys):
     best, second = model.caption(image, mm.Greedy(5)), model.caption(image, SecondBest(5))
     assert second.text != best.text
     capsys.readouterr()
-    command = [
-        "caption",
-        str(image),
-        "--model",
-        str(captioner),
-        "--strategy",
-        "second_best,max_new_tokens=5",
-        "--json",
-    ]
+    command = ["caption", str(image), "--model", str(captioner), "--strategy", "second_best,max_new_tokens=5", "--json"]
     assert main(command) == 0
     assert json.loads(capsys.readouterr().out)["results"][0]["text"] == second.text
 
@@ -425,17 +397,7 @@ def test_a_data_source(tmp_path, capsys):
     text = HEAD + COCA.replace('"train"', '"basic.colours"').replace('"val"', '"basic.colours"')
     (tmp_path / "run.toml").write_text(text + CONTRASTIVE + CAPTIONING)
     assert (
-        main(
-            [
-                "train",
-                str(tmp_path / "run.toml"),
-                "--data",
-                str(tmp_path),
-                "--out",
-                str(tmp_path / "out"),
-                "--json",
-            ]
-        )
+        main(["train", str(tmp_path / "run.toml"), "--data", str(tmp_path), "--out", str(tmp_path / "out"), "--json"])
         == 0
     )
     assert "shapes/zero_shot_top1" in figures(tmp_path / "out")

@@ -15,12 +15,10 @@ MAX_TAGS = 2  # of a model in the list of all models
 
 def models(
     can: Annotated[
-        str | None,
-        option(metavar="ABILITY", help="Only models that can classify, search, caption, match or answer."),
+        str | None, option(metavar="ABILITY", help="Only models that can classify, search, caption, match or answer.")
     ] = None,
     family: Annotated[
-        str | None,
-        option(metavar="WORD", help="Only models with WORD in family, name or tag, with all their tags."),
+        str | None, option(metavar="WORD", help="Only models with WORD in family, name or tag, with all their tags.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -66,9 +64,7 @@ def shorten(tags: tuple[str, ...], max_tags: int | None) -> str:
 
 
 def download(
-    name: Annotated[str, argument("NAME", "A name that `multimodal models` lists.")],
-    to: To,
-    as_json: AsJson = False,
+    name: Annotated[str, argument("NAME", "A name that `multimodal models` lists.")], to: To, as_json: AsJson = False
 ) -> None:
     """Download a checkpoint, to use it offline or elsewhere.
 
@@ -90,9 +86,7 @@ def download(
 def convert(
     name: Annotated[str, argument("MODEL", "A name, a folder or a file that can be loaded.")],
     to: To,
-    weights: Annotated[
-        Path | None, option(metavar="FILE", help="The weights, if MODEL is an architecture.")
-    ] = None,
+    weights: Annotated[Path | None, option(metavar="FILE", help="The weights, if MODEL is an architecture.")] = None,
     tokenizer: Annotated[
         Path | None, option(metavar="FOLDER", help="The tokenizer, if not next to the weights.")
     ] = None,

@@ -21,9 +21,7 @@ def demo(
     ] = None,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")] = Path("demo.html"),
     labels: Annotated[str | None, option(metavar="A,B,...", help="What the photographs may show.")] = None,
-    search: Annotated[
-        list[str] | None, option(metavar="TEXT", help="A text to search for; repeatable.")
-    ] = None,
+    search: Annotated[list[str] | None, option(metavar="TEXT", help="A text to search for; repeatable.")] = None,
     show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     model: ModelName = None,
     device: Device = None,
@@ -84,9 +82,7 @@ def show_demo(found: "mm.web.Demo") -> None:
     for photo in found.photos:
         console.say(str(photo.classification) + (f": {photo.caption}" if photo.caption else ""))
     for search in found.searches:
-        console.say(
-            f"“{search.query}”: {', '.join(f'{hit.item.name} {hit.score:.3f}' for hit in search.hits)}"
-        )
+        console.say(f"“{search.query}”: {', '.join(f'{hit.item.name} {hit.score:.3f}' for hit in search.hits)}")
 
 
 def photo_rows(photo: "mm.web.Photo") -> console.Rows:

@@ -13,9 +13,7 @@ from multimodal.cli.options import AsJson, Device, ModelName, argument, open_mod
 
 def index(
     folder: Annotated[Path, argument("FOLDER", "Images, read with all subfolders.")],
-    out: Annotated[
-        Path, typer.Option(metavar="FILE", help="The index: one SQLite file, created or updated.")
-    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The index: one SQLite file, created or updated.")],
     model: ModelName = None,
     device: Device = None,
     as_json: AsJson = False,
@@ -73,9 +71,7 @@ def search(
       multimodal search photos.db "a cat on a couch" --rerank 50 --model Salesforce/blip-itm-base-coco
     """
     if not path.exists():
-        raise FileNotFoundError(
-            f"{path}: no such index; create it with `multimodal index FOLDER --out {path}`"
-        )
+        raise FileNotFoundError(f"{path}: no such index; create it with `multimodal index FOLDER --out {path}`")
     if not query.strip():
         raise ValueError(f"query: expected some words, got {query!r}")
     with mm.Index.open(path, open_model(model, device)) as opened:

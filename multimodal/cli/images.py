@@ -16,8 +16,7 @@ def classify(
     labels: Annotated[
         str,
         typer.Option(
-            metavar="A,B,...",
-            help="What the images may show; @FILE reads the labels from a file, one per line.",
+            metavar="A,B,...", help="What the images may show; @FILE reads the labels from a file, one per line."
         ),
     ],
     templates: Annotated[
@@ -136,7 +135,7 @@ def embed(
         raise ValueError(f"out: expected a file to write, got {out}, which is a folder")
     asked = options.given(images)
     network = options.open_model(model, device)
-    embedded = mm.tasks.embed_named_images(network, asked.sources)
+    embedded = mm.tasks.embed_named(network, asked.sources)
     code = asked.code(embedded.rejected, len(embedded.names))
     with atomic_write(out) as file:
         np.savez(

@@ -41,17 +41,12 @@ def train(
     run: Annotated[Path, argument("RUN.toml", "The file that describes the run.")],
     out: Annotated[
         Path | None,
-        option(
-            metavar="DIR",
-            help="The folder to write: a model and its log. [default: runs/NAME, the run's name]",
-        ),
+        option(metavar="DIR", help="The folder to write: a model and its log. [default: runs/NAME, the run's name]"),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in DIR, or start it if there is none.")
     ] = False,
-    data: Annotated[Path, option(metavar="ROOT", help="The root of all data paths. [default: .]")] = Path(
-        "."
-    ),
+    data: Annotated[Path, option(metavar="ROOT", help="The root of all data paths. [default: .]")] = Path("."),
     device: Device = None,
     as_json: AsJson = False,
 ) -> int:
@@ -73,7 +68,9 @@ def train(
     if not data.is_dir():
         raise FileNotFoundError(f"data: expected a folder, got {data}, which does not exist")
     first = os.environ.get("RANK", "0") == "0"  # set by torchrun
-    evaluate = mm.evaluation.Validation(config.validation, data) if first and config.validation else None
+    evaluate = (
+        mm.evaluation.Validation(config.validation, data, config.suffixes) if first and config.validation else None
+    )
     try:
         with redirect_stdout(sys.stderr):  # progress is not a result
             mm.training.train(config, out, data, resume=resume, device=chosen, evaluate=evaluate)

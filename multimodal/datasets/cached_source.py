@@ -43,9 +43,7 @@ class DataConfig:
         for term, labels in self.hypernyms.items():
             strings = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
             if not strings or not labels:
-                raise ValueError(
-                    f"hypernyms.{term} of {self.path}: expected a list of labels, got {labels!r}"
-                )
+                raise ValueError(f"hypernyms.{term} of {self.path}: expected a list of labels, got {labels!r}")
         if (self.label_probability > 0 or self.hypernyms) and not self.templates:
             raise ValueError(f"templates of {self.path}: label_probability and hypernyms need some, got none")
         try:
@@ -55,9 +53,7 @@ class DataConfig:
 
     @property
     def augment(self) -> Augment:
-        return Augment(
-            scale=self.scale, flip=self.flip, rotate=self.rotate, color=self.color, erase=self.erase
-        )
+        return Augment(scale=self.scale, flip=self.flip, rotate=self.rotate, color=self.color, erase=self.erase)
 
 
 class BatchRow(NamedTuple):
@@ -103,10 +99,7 @@ class CachedSource:
             label: np.array(
                 [
                     number(text)
-                    for name in (
-                        label,
-                        *(term for term, labels in config.hypernyms.items() if label in labels),
-                    )
+                    for name in (label, *(term for term, labels in config.hypernyms.items() if label in labels))
                     for text in label_captions(name, config.templates or ())
                 ],
                 int,

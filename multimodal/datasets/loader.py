@@ -13,9 +13,7 @@ T = TypeVar("T")
 START_METHOD = "fork" if sys.platform == "linux" else None  # None: the default of the platform
 
 
-def prefetch(
-    make: Callable[..., T], arguments: Iterable[tuple[Any, ...]], workers: int
-) -> Generator[T, None, None]:
+def prefetch(make: Callable[..., T], arguments: Iterable[tuple[Any, ...]], workers: int) -> Generator[T, None, None]:
     """`make(*a)` for each `a` of `arguments`, in order, from `workers` processes (0: lazily, in this one).
 
     Forked processes share everything that `make` holds; spawned ones share its tensors and copy the rest. They

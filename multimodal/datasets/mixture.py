@@ -193,17 +193,13 @@ class Mixture:
         """One modality of the rows, [B, ...]."""
         caches = [source.inputs[modality] for source in self.sources]
         items = [
-            caches[row.source].item(row.sample, seed, self.image_size)
-            for row, seed in zip(rows, seeds, strict=True)
+            caches[row.source].item(row.sample, seed, self.image_size) for row, seed in zip(rows, seeds, strict=True)
         ]
         return caches[0].collate(items)
 
     def _keys(self, row: BatchRow) -> list[tuple[object, ...]]:
         """Rows that share one of these keys are positives of each other."""
-        keys: list[tuple[object, ...]] = [
-            ("sample", row.source, row.sample),
-            ("text", int(self._same_text[row.text])),
-        ]
+        keys: list[tuple[object, ...]] = [("sample", row.source, row.sample), ("text", int(self._same_text[row.text]))]
         if row.label_only:
             keys.append(("label", self.sources[row.source].labels[row.sample]))
         return keys

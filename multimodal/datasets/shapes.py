@@ -25,12 +25,7 @@ COLORS = {
     "pink": (244, 140, 190),
     "brown": (118, 70, 38),
 }
-BACKGROUNDS = {
-    "white": (240, 240, 240),
-    "gray": (140, 140, 140),
-    "black": (22, 22, 22),
-    "beige": (222, 206, 170),
-}
+BACKGROUNDS = {"white": (240, 240, 240), "gray": (140, 140, 140), "black": (22, 22, 22), "beige": (222, 206, 170)}
 RADII = {"large": (13.0, 15.0), "small": (9.0, 10.5)}  # pixels
 PLACES = {
     "top left corner": (0.29, 0.29),
@@ -94,10 +89,7 @@ def draw_shapes(
     with tqdm(total=train + val, desc="drawing", unit=" images", disable=not progress) as bar:
         for split, (name, count) in enumerate((("train", train), ("val", val))):
             path = out / name / "000.tar"
-            with (
-                atomic_write(path) as file,
-                tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar,
-            ):
+            with atomic_write(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
                 for i in range(count):
                     image, record = draw(np.random.default_rng([seed, split, i]))
                     for suffix, data in (("jpg", image), ("json", json.dumps(record).encode())):
@@ -157,9 +149,7 @@ def shape_mask(shape: str, centre: np.ndarray, radius: float, turn: float) -> np
 
     def disc(scale: float, fill: int, shift: float = 0.0) -> None:
         x, y = middle + radius * shift * np.array([math.cos(turn), math.sin(turn)])
-        pen.ellipse(
-            (x - radius * scale, y - radius * scale, x + radius * scale, y + radius * scale), fill=fill
-        )
+        pen.ellipse((x - radius * scale, y - radius * scale, x + radius * scale, y + radius * scale), fill=fill)
 
     if shape in ("circle", "ring", "moon"):
         disc(1.0, 255)

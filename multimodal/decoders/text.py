@@ -78,10 +78,19 @@ class TextDecoder(Decoder):
         self.head = build_head(config.head, width, config.vocab_size, config.activation, config.eps)
         initialise(self.embedding, self.positions, list(self.blocks))  # type: ignore[arg-type]
         if trunk is not None:
-            self.embedding, self.positions = trunk.embedding, trunk.positions  # type: ignore[assignment]
-            self.blocks = nn.ModuleList([*trunk.blocks, *self.blocks])  # type: ignore[misc]
+            self.share(trunk)
         if config.tie_embeddings:
             self.head.tie(self.embedding)
+
+    def share(self, trunk: nn.Module) -> None:
+        """Take everything of `trunk` up to its last block. Raises ValueError if the two configs do not match."""
+        for key in ("vocab_size", "width", "positions", "norm_order"):
+            expected, got = (getattr(config, key) for config in (trunk.config, self.config))
+            if expected != got:
+                raise ValueError(f"{key}: expected {expected!r}, the text encoder's, got {got!r}")
+        for name in ("embedding", "positions", "relative", "embedding_norm"):
+            setattr(self, name, getattr(trunk, name))
+        self.blocks = nn.ModuleList([*trunk.blocks, *self.blocks])  # type: ignore[misc]
 
     def new_cache(self, capacity: int | None = None) -> KVCache:
         return KVCache(len(self.blocks), self.config.context_length if capacity is None else capacity)
@@ -103,9 +112,7 @@ class TextDecoder(Decoder):
         """
         if (memory is None) != (self.config.memory_width is None):
             expected, got = ("none", "one") if self.config.memory_width is None else ("one", "none")
-            raise ValueError(
-                f"memory: expected {expected} (memory_width {self.config.memory_width}), got {got}"
-            )
+            raise ValueError(f"memory: expected {expected} (memory_width {self.config.memory_width}), got {got}")
         start, length = 0 if cache is None else cache.length, tokens.shape[1]
         end = start + length
         if end > self.config.context_length:

@@ -49,9 +49,7 @@ class ImageEncoderConfig(BlockConfig):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: expected at least 1, got {getattr(self, key)}")
         if self.image_size % self.patch_size and not self.crop_to_patches:
-            raise ValueError(
-                f"image_size: expected a multiple of patch_size {self.patch_size}, got {self.image_size}"
-            )
+            raise ValueError(f"image_size: expected a multiple of patch_size {self.patch_size}, got {self.image_size}")
 
     @property
     def has_class_token(self) -> bool:

@@ -22,12 +22,8 @@ class OpenClipImageConfig:
 
     def __post_init__(self) -> None:
         name = str(self.vision_cfg.get("timm_model_name") or "")
-        if (
-            name and not name.replace("_", "").replace(".", "").isalnum()
-        ):  # timm would ask a hub or read a folder
-            raise ValueError(
-                f"vision_cfg.timm_model_name: expected the name of a model of timm, got {name!r}"
-            )
+        if name and not name.replace("_", "").replace(".", "").isalnum():  # timm would ask a hub or read a folder
+            raise ValueError(f"vision_cfg.timm_model_name: expected the name of a model of timm, got {name!r}")
 
     @property
     def image_size(self) -> int:
@@ -101,17 +97,13 @@ def _from_transformers(config: OpenClipTextConfig) -> nn.Module:
     try:
         from transformers import AutoConfig
     except ImportError as error:
-        raise ImportError(
-            "this model's text tower requires transformers: pip install transformers"
-        ) from error
+        raise ImportError("this model's text tower requires transformers: pip install transformers") from error
     from open_clip.hf_configs import arch_dict
     from open_clip.hf_model import HFTextEncoder
 
     values = dict(config.hf_config)
     if values.get("model_type") not in arch_dict:
-        raise ValueError(
-            f"hf_config.model_type: expected one of {sorted(arch_dict)}, got {values.get('model_type')!r}"
-        )
+        raise ValueError(f"hf_config.model_type: expected one of {sorted(arch_dict)}, got {values.get('model_type')!r}")
     code = {key: value for key, value in values.items() if key.endswith("implementation")}
     if code:  # transformers would download it
         raise ValueError(f"hf_config: expected no choice of code, got {code}")

@@ -20,7 +20,7 @@ class Prefixes(NamedTuple):
 
     tokens: Tensor  # [U], the last token of each prefix
     positions: Tensor  # [U], the position of that token
-    index: Tensor  # [T, L], the prefix that ends at each token of a text; 0 after its end
+    prefix: Tensor  # [T, L], the prefix that ends at each token of a text; 0 after its end
     texts: Tensor  # [U], a text that has the prefix
 
 
@@ -48,23 +48,24 @@ def pool_by_prefix(encoder: TextEncoder, tokens: Tensor) -> Tensor:
     """The pooled output of an encoder with `shares_prefixes`: tokens [T, L] -> [T, W]"""
     assert encoder.shares_prefixes
     assert encoder.positions is not None
+    scale = encoder.config.attention_scale
     lengths = lengths_until(tokens, encoder.config.eos_id)  # [T]
     tokens = tokens[:, : int(lengths.max())]
     found = find_prefixes(tokens, lengths, encoder.config.vocab_size)
     x = encoder.embedding(found.tokens) + encoder.positions[found.positions]  # [U, W]
     blocks: list[Block] = list(encoder.blocks)  # type: ignore[arg-type]
     for block in blocks[:-1]:
-        q, k, v = _heads(block, x, found.index)
-        y = merge_heads(attend(q, k, v, causal=True))  # [T, L, W]
+        q, k, v = _heads(block, x, found.prefix)
+        y = merge_heads(attend(q, k, v, causal=True, scale=scale))  # [T, L, W]
         x = _finish(block, x, y[found.texts, found.positions])  # [T, L, W] -> [U, W]
     # The last layer is only needed at the end of each text.
     last, ends = blocks[-1], lengths - 1
     rows = torch.arange(len(tokens), device=tokens.device)
-    q, k, v = _heads(last, x, found.index)
+    q, k, v = _heads(last, x, found.prefix)
     mask = torch.arange(tokens.shape[1], device=tokens.device) <= ends[:, None]  # [T, L]
     end = q[rows, :, ends][:, :, None]  # [T, H, L, D] -> [T, H, 1, D]
-    y = merge_heads(attend(end, k, v, mask[:, None, None]))[:, 0]  # [T, W]
-    return encoder.norm(_finish(last, x[found.index[rows, ends]], y))
+    y = merge_heads(attend(end, k, v, mask[:, None, None], scale=scale))[:, 0]  # [T, W]
+    return encoder.norm(_finish(last, x[found.prefix[rows, ends]], y))
 
 
 def _heads(block: Block, x: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:

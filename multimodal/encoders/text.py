@@ -24,6 +24,8 @@ from multimodal.layers import (
 )
 
 POOLINGS = ("eos", "cls", "mean", "last", "appended")
+# What 'appended' pooling requires
+APPENDED = {"causal": True, "norm_order": "pre", "positions": "learned", "memory_width": None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +51,9 @@ class TextEncoderConfig(BlockConfig):
             raise ValueError("pooling: 'last' requires attends_padding = true, got false")
         if self.attends_padding and self.causal:
             raise ValueError("attends_padding: expected False for a causal text, got True")
-        if self.pooling == "appended" and self.positions != "learned":
-            raise ValueError(f"positions: 'appended' pooling requires 'learned', got {self.positions!r}")
+        for key, value in APPENDED.items() if self.pooling == "appended" else ():
+            if getattr(self, key) != value:
+                raise ValueError(f"{key}: expected {value!r} for 'appended' pooling, got {getattr(self, key)!r}")
 
 
 class TextEncoder(Encoder):
@@ -67,10 +70,7 @@ class TextEncoder(Encoder):
         self.config = config
         self.width = width = config.width
         self.shares_prefixes = (
-            config.causal
-            and config.pooling == "eos"
-            and config.norm_order == "pre"
-            and config.positions == "learned"
+            config.causal and config.pooling == "eos" and config.norm_order == "pre" and config.positions == "learned"
         )
         self.embedding = nn.Embedding(config.vocab_size, width)
         self.appended: nn.Parameter | None = None
@@ -96,11 +96,11 @@ class TextEncoder(Encoder):
         """`memory`: features for the cross-attention of the blocks (BLIP's matching and questions)."""
         config = self.config
         if tokens.shape[1] > config.context_length:
-            raise ValueError(
-                f"tokens: expected at most {config.context_length} a text, got {tokens.shape[1]}"
-            )
+            raise ValueError(f"tokens: expected at most {config.context_length} a text, got {tokens.shape[1]}")
         if config.attends_padding and tokens.shape[1] < config.context_length:
             raise ValueError(f"tokens: expected {config.context_length} with padding, got {tokens.shape[1]}")
+        if memory is not None and config.memory_width is None:
+            raise ValueError("memory: expected none (memory_width None), got one")
         lengths = lengths_until(tokens, config.eos_id) if mask is None else mask.sum(1)  # [B]
         if self.appended is not None:
             return self.with_appended(tokens, lengths, self.appended)

@@ -41,9 +41,7 @@ class TimmEncoder(Encoder):
         self.width = self.tower.num_features
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Encoded:
-        x = self.tower.forward_features(
-            images
-        )  # [B, W, h, w], or [B, P + N, W] with P tokens before the patches
+        x = self.tower.forward_features(images)  # [B, W, h, w], or [B, P + N, W] with P tokens before the patches
         pooled = self.tower.forward_head(x)  # [B, W]
         if x.ndim == 4:
             if x.shape[1] != self.width:

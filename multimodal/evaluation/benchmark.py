@@ -25,10 +25,7 @@ BENCHMARK = (
 
 
 def evaluate_model(
-    model: Model,
-    root: str | Path,
-    limit: int | None = None,
-    strategies: Sequence[Strategy] = DEFAULT,
+    model: Model, root: str | Path, limit: int | None = None, strategies: Sequence[Strategy] = DEFAULT
 ) -> Report:
     """Measure `model` on each set of `BENCHMARK` that exists under `root`.
 

@@ -5,12 +5,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from multimodal.metrics import (
-    ClassificationPredictions,
-    accuracy_by_class,
-    expected_calibration_error,
-    reliability,
-)
+from multimodal.metrics import ClassificationPredictions, accuracy_by_class, expected_calibration_error, reliability
 
 MAX_BARS = 40  # classes with a bar each; of more classes, the best and the worst half of this number
 BLUE, GRAY = "#2f6fde", "#b9bcc2"
@@ -42,9 +37,7 @@ def per_class_chart(sets: dict[str, ClassificationPredictions]) -> bytes:
         axis.set(xlim=(0, 100), ylim=(height / 0.19 - 6.5, -0.6))  # the same bar thickness in every panel
         hidden = len(tables[name]) - sum(value is not None for _, value in rows)
         note = f", {hidden} not shown" if hidden else ""
-        axis.set_title(
-            f"{escape(name)}: top-1 of each class, %\n{len(tables[name])} classes{note}", fontsize=9
-        )
+        axis.set_title(f"{escape(name)}: top-1 of each class, %\n{len(tables[name])} classes{note}", fontsize=9)
         axis.tick_params(axis="x", labelsize=8)
         axis.grid(axis="x", alpha=0.3)
     return _encoded(figure)

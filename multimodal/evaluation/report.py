@@ -21,9 +21,7 @@ class Report:
 
     def __add__(self, other: "Report") -> "Report":
         """One report on the data sets of both."""
-        return Report(
-            self.rows + other.rows, self.rejected + other.rejected, self.zero_shot | other.zero_shot
-        )
+        return Report(self.rows + other.rows, self.rejected + other.rejected, self.zero_shot | other.zero_shot)
 
     def flat(self) -> dict[str, float]:
         """`dataset/measure` -> value"""
@@ -56,8 +54,7 @@ class Report:
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{name}</th>" for name in HEAD)
         body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row.cells()) + "</tr>"
-            for row in self.rows
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row.cells()) + "</tr>" for row in self.rows
         )
         lost = "".join(f"<div>rejected {html.escape(str(item))}</div>" for item in self.rejected)
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{lost}"

@@ -3,7 +3,7 @@
 I = images, S = sentences, C = classes, D = embedding width
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +27,9 @@ from multimodal.metrics import (
 )
 from multimodal.model import Model
 from multimodal.results import Rejected
+from multimodal.tasks.task_model import main_modality
 
+Suffixes = Mapping[str, tuple[str, ...]]
 DEFAULT = (Greedy(),)
 CHUNK = 192  # images passed to the model at a time; from 200 on the tasks show a progress bar of their own
 Item = TypeVar("Item")
@@ -43,12 +45,11 @@ class ValidationConfig:
     tasks: tuple[str, ...] = ("search", "caption")
     templates: tuple[str, ...] | None = None  # around class names; defaults to the model's
     limit: int | None = None  # at most this many images, evenly spaced
+    kind: str | None = None  # of the data source; None: recognised from what is at `path`
 
     def __post_init__(self) -> None:
         if not self.tasks or not set(self.tasks) <= set(TASKS):
-            raise ValueError(
-                f"tasks of {self.name}: expected some of {', '.join(TASKS)}, got {list(self.tasks)}"
-            )
+            raise ValueError(f"tasks of {self.name}: expected some of {', '.join(TASKS)}, got {list(self.tasks)}")
         if self.templates is not None:
             check_templates(self.templates)
         if self.limit is not None and self.limit < 1:
@@ -62,9 +63,9 @@ class ValidationSet:
     compare figures with equal limits only.
     """
 
-    def __init__(self, config: ValidationConfig, root: str | Path = ".") -> None:
+    def __init__(self, config: ValidationConfig, root: str | Path = ".", suffixes: Suffixes | None = None) -> None:
         templates = ("{}",) if set(config.tasks) == {"classify"} else None  # captions are not needed
-        whole = open_source(Path(root) / config.path, templates)
+        whole = open_source(Path(root) / config.path, templates, suffixes, config.kind)
         self.config = config
         self.rejected = tuple(Rejected(f"{config.name}/{item.name}", item.reason) for item in whole.rejected)
         self.class_names = sorted({entry.label for entry in whole.entries if entry.label is not None})
@@ -78,12 +79,12 @@ class ValidationSet:
         rows: list[Measure] = []
         zero_shot: dict[str, ClassificationPredictions] = {}
         if tasks & {"classify", "search"}:
-            images = self.embed_images(model)
+            images = self.embed_inputs(model)
             if "classify" in tasks:
                 zero_shot[name] = self.zero_shot(model, images)
                 rows += compute_metrics(name, "classify", zero_shot[name])
             if "search" in tasks:
-                rows += compute_metrics(name, "search", self.retrieve(model, images))
+                rows += compute_metrics(name, "search", self.retrieve(model, images), modality=main_modality(model))
         if "caption" in tasks:
             references = [entry.captions for entry in self.source.entries]
             for strategy in strategies:
@@ -92,9 +93,9 @@ class ValidationSet:
                 rows += compute_metrics(name, "caption", found, decoded)
         return Report(tuple(rows), self.rejected, zero_shot)
 
-    def embed_images(self, model: Model) -> Tensor:
+    def embed_inputs(self, model: Model) -> Tensor:
         """[I, D] unit length, in the order of `source`"""
-        return torch.cat(self._for_images("images", model.embed_images))
+        return torch.cat(self._for_inputs(model, "embedding", model.embed))
 
     def zero_shot(self, model: Model, images: Tensor) -> ClassificationPredictions:
         """Probabilities of all classes for the images with a label. images: [I, D], the whole set"""
@@ -118,17 +119,20 @@ class ValidationSet:
 
     def captions(self, model: Model, strategy: Strategy = DEFAULT[0]) -> list[str]:
         """One sentence per image, in the order of `source`."""
-        chunks = self._for_images(
+        chunks = self._for_inputs(
+            model,
             f"captions, {describe(strategy)}",
             lambda images: [caption.text for caption in model.caption(images, strategy=strategy)],
         )
         return [text for chunk in chunks for text in chunk]
 
-    def _for_images(self, what: str, work: Callable[[list[Any]], Out]) -> list[Out]:
+    def _for_inputs(self, model: Model, what: str, work: Callable[[list[Any]], Out]) -> list[Out]:
+        modality = main_modality(model)
+
         def of_chunk(numbers: list[int]) -> Out:
             samples: list[Sample] = [self.source[i] for i in numbers]
             try:
-                return work([sample.image for sample in samples])
+                return work([sample.inputs[modality] for sample in samples])
             except ValueError as error:
                 names = f"{samples[0].name} to {samples[-1].name}"
                 raise ValueError(f"{self.config.name}, samples {names}: {error}") from error
@@ -154,11 +158,14 @@ class Validation:
     `train` takes it as `evaluate`. Raises what `open_source` raises, before training starts.
     """
 
-    def __init__(self, configs: Sequence[ValidationConfig], root: str | Path = ".") -> None:
+    def __init__(
+        self, configs: Sequence[ValidationConfig], root: str | Path = ".", suffixes: Suffixes | None = None
+    ) -> None:
+        """suffixes: of the files of each modality, see `open_source`; by default those of images"""
         names = [config.name for config in configs]
         if len(set(names)) < len(names):
             raise ValueError(f"validation: expected a unique name for each set, got {names}")
-        self.sets = [ValidationSet(config, root) for config in configs]
+        self.sets = [ValidationSet(config, root, suffixes) for config in configs]
 
     def __call__(self, model: Model, strategies: Sequence[Strategy] = DEFAULT) -> Report:
         """strategies: images are captioned once with each"""

@@ -2,22 +2,6 @@
 
 from multimodal.generation.beam import Beam
 from multimodal.generation.greedy import Greedy
-from multimodal.generation.strategy import (
-    STRATEGIES,
-    Generated,
-    Strategy,
-    describe,
-    parse_strategy,
-    with_defaults,
-)
+from multimodal.generation.strategy import STRATEGIES, Generated, Strategy, describe, parse_strategy, with_defaults
 
-__all__ = [
-    "STRATEGIES",
-    "Beam",
-    "Generated",
-    "Greedy",
-    "Strategy",
-    "describe",
-    "parse_strategy",
-    "with_defaults",
-]
+__all__ = ["STRATEGIES", "Beam", "Generated", "Greedy", "Strategy", "describe", "parse_strategy", "with_defaults"]

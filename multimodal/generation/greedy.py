@@ -5,15 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from multimodal.generation.strategy import (
-    STRATEGIES,
-    Cache,
-    Generated,
-    Step,
-    check_at_least,
-    empty,
-    log_probabilities,
-)
+from multimodal.generation.strategy import STRATEGIES, Cache, Generated, Step, check_at_least, empty, log_probabilities
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ class Generated(NamedTuple):
 class Strategy(Protocol):
     """A frozen dataclass that continues prompts. A setting that is None takes the default of the model."""
 
-    max_new_tokens: int | None
+    @property
+    def max_new_tokens(self) -> int | None: ...
 
     def __call__(self, step: Step, cache: Cache, prompt: Tensor, eos_id: int, pad_id: int) -> Generated:
         """Continue `prompt` [B, P] until `eos_id` or `max_new_tokens`; `cache` is empty."""
@@ -56,10 +57,10 @@ def parse_strategy(text: str) -> Strategy:
     kind, *settings = (part.strip() for part in text.split(","))
     table: dict[str, Any] = {"kind": kind}
     for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise ValueError(f"strategy: expected KIND,NAME=VALUE,..., got {text!r}")
-        table[name.strip()] = _literal(value.strip())
+        name, equals, value = (part.strip() for part in setting.partition("="))
+        if not equals or name in table:
+            raise ValueError(f"strategy: expected KIND,NAME=VALUE,... with each name once, got {text!r}")
+        table[name] = _literal(value)
     strategy: Strategy = STRATEGIES.from_dict(table, "strategy")
     return strategy
 

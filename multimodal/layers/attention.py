@@ -22,12 +22,7 @@ def merge_heads(x: Tensor) -> Tensor:
 
 
 def attend(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor | None = None,
-    causal: bool = False,
-    scale: float | None = None,
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False, scale: float | None = None
 ) -> Tensor:
     """Scaled dot-product attention (Vaswani et al. 2017, equation 1), q [B, H, L, D], k, v [B, H, M, D].
 
@@ -41,12 +36,14 @@ def attend(
         return F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, scale=scale)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     scores = (k @ (q * scale).transpose(2, 3)).transpose(2, 3)  # [B, H, M, D] @ [B, H, D, 1] -> [B, H, 1, M]
-    if causal:
-        scores = scores[..., :1]  # with as many keys as queries, the first query attends to the first key
-        v = v[:, :, :1]
+    if causal:  # with as many keys as queries, the first query attends to the first key
+        scores, v = scores[..., :1], v[:, :, :1]
+    elif mask is not None and mask.dtype == torch.bool:
+        weights = scores.masked_fill(~mask, -torch.inf).softmax(-1)
+        return weights.masked_fill(~mask, 0) @ v  # 0 if a query attends to nothing
     elif mask is not None:
-        scores = scores.masked_fill(~mask, -float("inf")) if mask.dtype == torch.bool else scores + mask
-    return scores.softmax(-1) @ v
+        scores = scores + mask
+    return scores.softmax(-1).to(v.dtype) @ v
 
 
 class SelfAttention(nn.Module):
@@ -56,12 +53,7 @@ class SelfAttention(nn.Module):
     """
 
     def __init__(
-        self,
-        width: int,
-        heads: int,
-        bias: bool = True,
-        rotary: Rotary | None = None,
-        scale: float | None = None,
+        self, width: int, heads: int, bias: bool = True, rotary: Rotary | None = None, scale: float | None = None
     ) -> None:
         super().__init__()
         self.heads, self.rotary, self.scale = heads, rotary, scale
@@ -118,7 +110,8 @@ class CrossAttention(nn.Module):
         The K rows of x that follow each other share a row of the memory (beams of one image): they are K * L
         queries of that row, and the memory is never copied.
         """
-        rows = memory[0].shape[0]
-        q = split_heads(self.q(x.unflatten(0, (rows, -1)).flatten(1, 2)), self.heads)  # [B, H, K * L, D]
-        y = merge_heads(attend(q, *memory, mask, scale=self.scale))  # [B, K * L, W]
-        return self.out(y.unflatten(1, (-1, x.shape[1])).flatten(0, 1))  # [B, K * L, W] -> [B * K, L, W]
+        rows = len(memory[0])
+        beams = len(x) // max(rows, 1)  # K
+        q = self.q(x).unflatten(0, (rows, beams)).flatten(1, 2)  # [B * K, L, W] -> [B, K * L, W]
+        y = merge_heads(attend(split_heads(q, self.heads), *memory, mask, scale=self.scale))  # [B, K * L, W]
+        return self.out(y.reshape(x.shape))  # [B, K * L, W] -> [B * K, L, W]

@@ -98,11 +98,7 @@ class Block(nn.Module):
 
 
 def build_block(
-    config: BlockConfig,
-    memory_width: int | None = None,
-    *,
-    self_attention: bool = True,
-    rotary: Rotary | None = None,
+    config: BlockConfig, memory_width: int | None = None, *, self_attention: bool = True, rotary: Rotary | None = None
 ) -> Block:
     """A block with cross-attention to a memory of `memory_width`, if given.
 

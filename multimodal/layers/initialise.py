@@ -12,7 +12,7 @@ def initialise(embedding: nn.Embedding, positions: nn.Parameter | None, blocks: 
         nn.init.normal_(positions, std=0.01)
     for block in blocks:
         linears = {name: module for name, module in block.named_modules() if isinstance(module, nn.Linear)}
-        width = block.norm2.weight.shape[0]
+        width: int = block.norm2.weight.shape[0]  # type: ignore[assignment,index]
         for name, linear in linears.items():
             std = width**-0.5
             if name in ("attention.out", "cross.out", "mlp.2", "mlp.down"):  # added to the residual stream

@@ -41,9 +41,7 @@ class ConvStem(nn.Module):
     patch_size = 2 ** len(depths).
     """
 
-    def __init__(
-        self, patch_size: int, width: int, channels: tuple[int, ...], depths: tuple[int, ...]
-    ) -> None:
+    def __init__(self, patch_size: int, width: int, channels: tuple[int, ...], depths: tuple[int, ...]) -> None:
         super().__init__()
         if patch_size != 2 ** len(depths) or len(depths) != len(channels) + 1:
             raise ValueError(

@@ -13,8 +13,6 @@ def captioning_loss(logits: Tensor, targets: Tensor, mask: Tensor, label_smoothi
     -> scalar, nats. Ranks hold different numbers of tokens: each loss is scaled so that the mean over the
     ranks is the mean over all tokens. It is 0 without any real token.
     """
-    losses = F.cross_entropy(
-        logits[mask].float(), targets[mask], label_smoothing=label_smoothing, reduction="sum"
-    )
+    losses = F.cross_entropy(logits[mask].float(), targets[mask], label_smoothing=label_smoothing, reduction="sum")
     tokens = sum_over_ranks(mask.sum()).clamp(min=1)
     return losses * world_size() / tokens

@@ -36,9 +36,7 @@ def info_nce(images: Tensor, texts: Tensor, scale: Tensor, groups: Tensor | None
     return (F.cross_entropy(image_logits, targets) + F.cross_entropy(text_logits, targets)) / 2
 
 
-def sigmoid_loss(
-    images: Tensor, texts: Tensor, scale: Tensor, bias: Tensor, groups: Tensor | None = None
-) -> Tensor:
+def sigmoid_loss(images: Tensor, texts: Tensor, scale: Tensor, bias: Tensor, groups: Tensor | None = None) -> Tensor:
     """Every pairing of the batch as a binary decision (Zhai et al. 2023, SigLIP, algorithm 1).
 
     images, texts: [b, D] unit length; scale, bias: scalars; groups: [b] int64

@@ -106,9 +106,7 @@ def _ngrams(sentence: list[str]) -> Counter[Ngram]:
 
 def _check(captions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
     if isinstance(captions, str) or any(isinstance(own, str) for own in references):
-        raise ValueError(
-            "captions: expected a list of captions and a list of lists of references, got a string"
-        )
+        raise ValueError("captions: expected a list of captions and a list of lists of references, got a string")
     if len(captions) != len(references) or not captions:
         raise ValueError(
             "captions: expected one caption per image and at least one image, "
@@ -121,6 +119,4 @@ def _check(captions: Sequence[str], references: Sequence[Sequence[str]]) -> None
 
 METRICS.register("CIDEr", Metric("caption", lambda found: cider_per_image(*found)))
 METRICS.register("BLEU-4", Metric("caption", lambda found: bleu4(*found)))
-METRICS.register(
-    "distinct_captions", Metric("caption", lambda found: distinct_captions(found.captions), "count")
-)
+METRICS.register("distinct_captions", Metric("caption", lambda found: distinct_captions(found.captions), "count"))

@@ -44,9 +44,7 @@ def class_ranks(scores: Tensor, labels: Tensor) -> Tensor:
     if scores.isnan().any():
         raise ValueError("scores: expected numbers, got NaN")
     if labels.min() < 0 or labels.max() >= scores.shape[1]:
-        raise ValueError(
-            f"labels: expected 0 to {scores.shape[1] - 1}, got {int(labels.min())} to {int(labels.max())}"
-        )
+        raise ValueError(f"labels: expected 0 to {scores.shape[1] - 1}, got {int(labels.min())} to {int(labels.max())}")
     return (scores >= scores.gather(1, labels[:, None])).sum(1) - 1
 
 

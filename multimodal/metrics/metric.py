@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from multimodal.config import Registry, from_dict
@@ -28,7 +29,7 @@ class Metric:
     """
 
     task: str
-    compute: Callable[[Any], Tensor | np.ndarray | float]
+    compute: Callable[[Any], Tensor | np.ndarray | list[float] | float]
     unit: str = "number"
 
     def __post_init__(self) -> None:
@@ -69,20 +70,19 @@ class Measure:
 
 
 def compute_metrics(
-    dataset: str, task: str, predictions: tuple[Any, ...], strategy: str | None = None
+    dataset: str, task: str, predictions: tuple[Any, ...], strategy: str | None = None, modality: str = "image"
 ) -> list[Measure]:
-    """All registered metrics of `task`, in the order of registration.
+    """All registered metrics of `task`, in the order of registration; `modality` takes the place of "image" in names.
 
     The `n` of a corpus value is the length of the first field of `predictions`.
     """
     measures = []
     for name, metric in METRICS.items():
         if metric.task == task:
-            value, n = metric.compute(predictions), len(predictions[0])
-            if isinstance(value, Tensor | np.ndarray):
-                n = len(value)
-                value = float(value.double().mean() if isinstance(value, Tensor) else value.mean())
-            measures.append(Measure(dataset, name, value, n, metric.unit, strategy))
+            values = torch.as_tensor(metric.compute(predictions), dtype=torch.float64)
+            n = len(values) if values.ndim else len(predictions[0])
+            renamed = name.replace("image", modality)
+            measures.append(Measure(dataset, renamed, float(values.mean()), n, metric.unit, strategy))
     return measures
 
 

@@ -10,9 +10,7 @@ Not covered: emoticons, URLs, markup, fraction and currency signs.
 import re
 
 _SPELLED = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
-_PLAIN = str.maketrans(
-    {"‘": "'", "’": "'", "“": '"', "”": '"', "…": "...", "–": " - ", "—": " - ", "\u00a0": " "}
-)
+_PLAIN = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "…": "...", "–": " - ", "—": " - ", "\u00a0": " "})
 _ABBREVIATIONS = (
     "mr|mrs|ms|dr|jr|sr|st|mt|prof|vs|etc|ph\\.d|jan|feb|mar|apr|jun|jul|aug|sep|sept|oct|nov|dec"
     "|inc|co|corp|ltd|ave|blvd|rd|sgt|capt|rev|gen|no(?=\\.\\s*\\d)"

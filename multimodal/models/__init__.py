@@ -1,13 +1,6 @@
 """Systems: compositions of encoders and decoders, and the protocols that say what each can do."""
 
-from multimodal.models.blip import (
-    Blip,
-    BlipAnswerer,
-    BlipAnswererConfig,
-    BlipConfig,
-    BlipMatcher,
-    BlipMatcherConfig,
-)
+from multimodal.models.blip import Blip, BlipAnswerer, BlipAnswererConfig, BlipConfig, BlipMatcher, BlipMatcherConfig
 from multimodal.models.coca import CoCa, CoCaConfig
 from multimodal.models.dual_encoder import MAX_LOGIT_SCALE, DualEncoder, DualEncoderConfig
 from multimodal.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig

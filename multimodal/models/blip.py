@@ -33,7 +33,7 @@ class BlipMatcher(DualEncoder):
     def __init__(self, *arguments: Any, matching_id: int | None = None, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.matching_id = matching_id
-        self.matching_head = nn.Linear(self.encoders["text"].width, 2)  # no match, match
+        self.matching_head = nn.Linear(self.encoders["text"].width, 2)  # type: ignore[arg-type]  # no match, match
 
     def match(self, inputs: Inputs) -> Tensor:
         """{"image": [B, 3, S, S], "text": [B, L]}, row b with row b -> logits [B, 2]: no match, match"""
@@ -56,9 +56,7 @@ class Blip(BlipMatcher):
 
     sources = ("image",)
 
-    def __init__(
-        self, *arguments: Any, decoder: Decoder, defaults: dict[str, Any] | None = None, **named: Any
-    ) -> None:
+    def __init__(self, *arguments: Any, decoder: Decoder, defaults: dict[str, Any] | None = None, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.decoder = decoder
         self.defaults = defaults or {}
@@ -119,11 +117,7 @@ def build_blip(config: BlipConfig) -> Blip:
     encoders = blip_encoders(config.encoders)
     decoder = DECODERS.build(replace(config.decoder, memory_width=encoders["image"].width))
     return Blip(
-        encoders,
-        **options(config),
-        matching_id=config.matching_id,
-        decoder=decoder,
-        defaults=config.generation,
+        encoders, **options(config), matching_id=config.matching_id, decoder=decoder, defaults=config.generation
     )
 
 

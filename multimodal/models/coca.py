@@ -48,9 +48,7 @@ def build_coca(config: CoCaConfig) -> CoCa:
     encoders = build_encoders(config.encoders)
     decoder_config = replace(config.decoder, memory_width=encoders[config.source].width)
     decoder = DECODERS.build(decoder_config, encoders["text"] if config.share_text_encoder else None)
-    return CoCa(
-        encoders, **options(config), decoder=decoder, source=config.source, defaults=config.generation
-    )
+    return CoCa(encoders, **options(config), decoder=decoder, source=config.source, defaults=config.generation)
 
 
 MODELS.register("coca", CoCaConfig, build_coca)

@@ -86,9 +86,7 @@ def build_encoders(configs: Mapping[str, Any]) -> dict[str, Encoder]:
     encoders = {modality: ENCODERS.build(config) for modality, config in configs.items()}
     for modality, encoder in encoders.items():
         if encoder.modality != modality:
-            raise ValueError(
-                f"encoders.{modality}: expected an encoder of {modality}, got one of {encoder.modality}"
-            )
+            raise ValueError(f"encoders.{modality}: expected an encoder of {modality}, got one of {encoder.modality}")
     return encoders
 
 

@@ -24,11 +24,7 @@ class EncoderDecoder(nn.Module):
     """Generates text from one input of the encoder's modality."""
 
     def __init__(
-        self,
-        encoder: Encoder,
-        decoder: Decoder,
-        pooled_in_memory: bool = False,
-        defaults: dict[str, Any] | None = None,
+        self, encoder: Encoder, decoder: Decoder, pooled_in_memory: bool = False, defaults: dict[str, Any] | None = None
     ) -> None:
         super().__init__()
         self.encoders = nn.ModuleDict({encoder.modality: encoder})

@@ -55,9 +55,7 @@ def resolve(inputs: Any, preprocessor: AnyPreprocessor = ImageTransform) -> Sour
     return Sources(items, names, single=False, strict=all(part.strict for part in parts))
 
 
-def decode_all(
-    sources: Sources, read: Callable[[Any], Any] = open_image
-) -> Iterator[tuple[int, Any | Rejected]]:
+def decode_all(sources: Sources, read: Callable[[Any], Any] = open_image) -> Iterator[tuple[int, Any | Rejected]]:
     """Yield (index, `read(item)`) for all items in order, read by a few threads ahead of the consumer.
 
     An unusable item is yielded as `Rejected`, or raises its InputError with its name if the sources are

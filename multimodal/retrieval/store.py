@@ -64,9 +64,7 @@ class Store:
     damaged or the store is closed, and OSError for errors of the disk.
     """
 
-    def __init__(
-        self, path: Path, connection: sqlite3.Connection, space: EmbeddingSpace, folder: Path
-    ) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, space: EmbeddingSpace, folder: Path) -> None:
         self.path = path
         self.space = space
         self.folder = folder
@@ -154,9 +152,7 @@ class Store:
             for column, vector, crc in connection.execute("SELECT path, vector, crc FROM files"):
                 path = from_column(column)
                 if path not in place or not isinstance(vector, bytes) or crc != _crc(path, vector):
-                    raise ValueError(
-                        f"{self.path}: expected the vector of {path} as it was written, got a damaged one"
-                    )
+                    raise ValueError(f"{self.path}: expected the vector of {path} as it was written, got a damaged one")
                 matrix[place[path]] = np.frombuffer(vector, dtype="<f4")
             return paths, torch.from_numpy(matrix.astype(np.float32, copy=False))
 
@@ -177,8 +173,7 @@ class Store:
         with self._using() as connection, transaction(connection):
             for entry, other in copy:
                 found = connection.execute(
-                    "SELECT vector FROM files WHERE path = ? AND sha256 = ?",
-                    (to_column(other), entry.sha256),
+                    "SELECT vector FROM files WHERE path = ? AND sha256 = ?", (to_column(other), entry.sha256)
                 ).fetchone()
                 if found is None:
                     raise ValueError(
@@ -195,9 +190,7 @@ class Store:
                 "UPDATE files SET size = ?, mtime_ns = ? WHERE path = ?",
                 [(entry.size, entry.mtime_ns, to_column(entry.path)) for entry in touch],
             )
-            connection.executemany(
-                "DELETE FROM files WHERE path = ?", [(to_column(path),) for path in remove]
-            )
+            connection.executemany("DELETE FROM files WHERE path = ?", [(to_column(path),) for path in remove])
 
     def move(self, folder: str | Path) -> None:
         """Record a new place of the folder."""
@@ -240,14 +233,7 @@ def _row(entry: Entry, vector: Tensor | bytes, dim: int) -> Sequence[Any]:
                 + ("" if vector.shape != (dim,) else " with values that are not finite")
             )
         vector = vector.detach().cpu().float().numpy().astype("<f4").tobytes()
-    return (
-        to_column(entry.path),
-        entry.size,
-        entry.mtime_ns,
-        entry.sha256,
-        _crc(entry.path, vector),
-        vector,
-    )
+    return (to_column(entry.path), entry.size, entry.mtime_ns, entry.sha256, _crc(entry.path, vector), vector)
 
 
 def _crc(path: str, vector: bytes) -> int:

@@ -18,11 +18,9 @@ def nearest(matrix: Tensor, queries: Tensor, k: int, chunk: int = 1 << 16) -> tu
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise ValueError(f"k: expected a whole number of at least 1, got {k!r}")
     if queries.ndim != 2 or matrix.ndim != 2 or queries.shape[1] != matrix.shape[1]:
-        raise ValueError(
-            f"queries: expected [Q, {matrix.shape[-1]}], as wide as the index, got {list(queries.shape)}"
-        )
+        raise ValueError(f"queries: expected [Q, {matrix.shape[-1]}], as wide as the index, got {list(queries.shape)}")
     if not queries.isfinite().all():
-        raise ValueError("queries: expected finite values, got others")
+        raise ValueError("queries: expected finite values, got some that are not finite")
     scores = [queries.new_empty(0) for _ in queries]
     rows = [torch.empty(0, dtype=torch.int64, device=queries.device) for _ in queries]
     for start in range(0, len(matrix), chunk):

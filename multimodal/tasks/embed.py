@@ -34,9 +34,7 @@ def embed_images(model: TaskModel, images: Any, batch_size: int | None = None) -
     return embed(model, images, "image", batch_size)
 
 
-def embed(
-    model: TaskModel, inputs: Any, modality: str | None = None, batch_size: int | None = None
-) -> Tensor:
+def embed(model: TaskModel, inputs: Any, modality: str | None = None, batch_size: int | None = None) -> Tensor:
     """The embeddings of inputs of any modality: float32 [N, D] on the CPU, rows of unit length.
 
     modality: "image", "text", ...; by default what the model reads beside text.
@@ -46,9 +44,7 @@ def embed(
     return embed_named(model, inputs, modality, batch_size).embeddings
 
 
-def embed_named(
-    model: TaskModel, inputs: Any, modality: str | None = None, batch_size: int | None = None
-) -> Embedded:
+def embed_named(model: TaskModel, inputs: Any, modality: str | None = None, batch_size: int | None = None) -> Embedded:
     """The embeddings with the names of their inputs; arguments as in `embed`."""
     modality = main_modality(model) if modality is None else modality
     sources = sources_of(model, modality, inputs)
@@ -99,9 +95,7 @@ def embed_texts(model: TaskModel, texts: str | Sequence[str]) -> Tensor:
     return embeddings
 
 
-def _text_encoder(
-    model: TaskModel, network: Embeds, tokens: Tensor
-) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+def _text_encoder(model: TaskModel, network: Embeds, tokens: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
     """What embeds some rows of `tokens` [M, L], and the order [M] of the rows that costs least."""
     encoder: Any = getattr(network, "encoders", {"text": None})["text"]
     if getattr(encoder, "shares_prefixes", False):

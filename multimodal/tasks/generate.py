@@ -65,9 +65,7 @@ def caption(
 
 
 @overload
-def generate(
-    model: TaskModel, texts: str, strategy: Strategy | None = None, *, batch_size: int = 32
-) -> Generation: ...
+def generate(model: TaskModel, texts: str, strategy: Strategy | None = None, *, batch_size: int = 32) -> Generation: ...
 @overload
 def generate(
     model: TaskModel, texts: Sequence[str], strategy: Strategy | None = None, *, batch_size: int = 32

@@ -60,9 +60,7 @@ class Index:
         return cls(model, store)
 
     @classmethod
-    def build(
-        cls, model: TaskModel, folder: str | Path, path: str | Path, batch_size: int | None = None
-    ) -> "Index":
+    def build(cls, model: TaskModel, folder: str | Path, path: str | Path, batch_size: int | None = None) -> "Index":
         """Create or update the index of `folder` at `path`; see `index_folder`."""
         require(model, "search")
         folder = Path(folder)
@@ -204,9 +202,7 @@ def _space(model: TaskModel) -> EmbeddingSpace:
     return EmbeddingSpace(model.fingerprint, embedder(model).embed_dim, model.name)
 
 
-def index_folder(
-    model: TaskModel, folder: str | Path, path: str | Path, *, batch_size: int | None = None
-) -> Index:
+def index_folder(model: TaskModel, folder: str | Path, path: str | Path, *, batch_size: int | None = None) -> Index:
     """Make the images of a folder searchable: one SQLite file at `path`.
 
     folder: read with all its subfolders; files of what the model reads beside text.

@@ -84,14 +84,9 @@ class Indexing:
                 self.count(known=1)
             else:
                 fresh.append((path, entry))
-        sources = Sources(
-            [path for path, _ in fresh], [relative_to_here(path) for path, _ in fresh], False, False
-        )
+        sources = Sources([path for path, _ in fresh], [relative_to_here(path) for path, _ in fresh], False, False)
         embedded = embed_sources(self.model, self.modality, sources, batch_size, bar=False)
-        put = [
-            (fresh[place][1], vector)
-            for place, vector in zip(embedded.places, embedded.embeddings, strict=True)
-        ]
+        put = [(fresh[place][1], vector) for place, vector in zip(embedded.places, embedded.embeddings, strict=True)]
         self.rejected += embedded.rejected
         written = {entry.path for entry, _ in put}
         remove += [entry.path for _, entry in fresh if entry.path not in written]
@@ -124,9 +119,7 @@ def _read(folder: Path, known: dict[str, Entry], path: Path) -> Entry | Rejected
         if not stat.S_ISREG(status.st_mode):
             return Rejected(relative_to_here(path), "not a regular file")
         if status.st_size > MAX_BYTES:
-            return Rejected(
-                relative_to_here(path), f"expected at most {MAX_BYTES} bytes, got {status.st_size}"
-            )
+            return Rejected(relative_to_here(path), f"expected at most {MAX_BYTES} bytes, got {status.st_size}")
         name = path.relative_to(folder).as_posix()
         old = known.get(name)
         if old is not None and (old.size, old.mtime_ns) == (status.st_size, status.st_mtime_ns):

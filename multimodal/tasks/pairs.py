@@ -114,9 +114,7 @@ def _in_pairs(
     if len(asked) == 1:
         asked = asked * len(sources.items)
     if len(asked) != len(sources.items):
-        raise ValueError(
-            f"texts: expected one, or one for each of {len(sources.items)} images, got {len(asked)}"
-        )
+        raise ValueError(f"texts: expected one, or one for each of {len(sources.items)} images, got {len(asked)}")
     results: Results[Result] = Results()
     for places, batch in batches(model, modality, sources, results.rejected, batch_size, doing):
         items = items_at(model, modality, sources, places)

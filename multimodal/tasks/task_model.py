@@ -1,6 +1,6 @@
 """What tasks need of a model. `multimodal.Model` is one; tasks only know this protocol."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from typing import Protocol
 
 import torch
@@ -16,7 +16,7 @@ class TaskModel(Protocol):
 
     name: str
     network: nn.Module
-    inputs: Mapping[str, Preprocessor]
+    inputs: dict[str, Preprocessor]
     class_cache: dict[Hashable, Tensor]  # of `class_embeddings`, the oldest first
 
     @property
@@ -38,9 +38,7 @@ class TaskModel(Protocol):
 def require(model: TaskModel, ability: str) -> None:
     """Raise ValueError unless the model has the ability, such as "classify", "search" or "caption"."""
     if ability not in model.can:
-        raise ValueError(
-            f"model: expected one that can {ability}, got {model.name!r}, which can {can_text(model)}"
-        )
+        raise ValueError(f"model: expected one that can {ability}, got {model.name!r}, which can {can_text(model)}")
 
 
 def can_text(model: TaskModel) -> str:
@@ -50,18 +48,14 @@ def can_text(model: TaskModel) -> str:
 def embedder(model: TaskModel) -> Embeds:
     """The network, which must embed. Raises ValueError."""
     if not isinstance(model.network, Embeds):
-        raise ValueError(
-            f"model: expected one that can search, got {model.name!r}, which can {can_text(model)}"
-        )
+        raise ValueError(f"model: expected one that can search, got {model.name!r}, which can {can_text(model)}")
     return model.network
 
 
 def generator(model: TaskModel) -> Generates:
     """The network, which must generate text. Raises ValueError."""
     if not isinstance(model.network, Generates):
-        raise ValueError(
-            f"model: expected one that can generate, got {model.name!r}, which can {can_text(model)}"
-        )
+        raise ValueError(f"model: expected one that can generate, got {model.name!r}, which can {can_text(model)}")
     return model.network
 
 

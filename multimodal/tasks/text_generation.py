@@ -4,6 +4,7 @@ B = batch, P = tokens of the prompt
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -31,6 +32,9 @@ class TextGenerator:
         self.eos_id = self.tokenizer.eos_id
         self.context_length = min(config.context_length, self.tokenizer.context_length)
         self.strategy: Strategy = Greedy() if strategy is None else strategy
+        longest = self.context_length - 1
+        if self.strategy.max_new_tokens is not None and self.strategy.max_new_tokens > longest:
+            raise ValueError(f"max_new_tokens: expected at most {longest}, got {self.strategy.max_new_tokens}")
         self.prompt = self.prompt_ids(prompt)
         self.settled(len(self.prompt))
 
@@ -40,18 +44,14 @@ class TextGenerator:
         return [int(self.bos_id or 0), *ids]
 
     def settled(self, prompt_length: int) -> Strategy:
-        """The strategy with all settings filled in. Raises ValueError for more tokens than fit."""
+        """The strategy with all settings filled in; no more tokens than fit after the prompt."""
         room = self.context_length - prompt_length
         if room < 1:
-            raise ValueError(
-                f"prompt: expected at most {self.context_length - 1} tokens, got {prompt_length}"
-            )
+            raise ValueError(f"prompt: expected at most {self.context_length - 1} tokens, got {prompt_length}")
         defaults: dict[str, Any] = {"max_new_tokens": room, **self.network.defaults}
         defaults["max_new_tokens"] = min(room, defaults["max_new_tokens"])
         strategy = with_defaults(self.strategy, defaults)
-        if strategy.max_new_tokens is not None and strategy.max_new_tokens > room:
-            raise ValueError(f"max_new_tokens: expected at most {room}, got {strategy.max_new_tokens}")
-        return strategy
+        return replace(strategy, max_new_tokens=min(room, int(strategy.max_new_tokens or room)))  # type: ignore[type-var]
 
     @torch.inference_mode()
     def __call__(self, inputs: Mapping[str, Tensor], count: int) -> list[tuple[str, float]]:
@@ -76,11 +76,7 @@ class TextGenerator:
         memory = self.network.memory(inputs)
         cache = decoder.new_cache(prompt.shape[1] + int(strategy.max_new_tokens or 0))
         generated = strategy(
-            lambda tokens, cache: decoder(tokens, memory, cache),
-            cache,
-            prompt,
-            self.eos_id,
-            self.tokenizer.pad_id,
+            lambda tokens, cache: decoder(tokens, memory, cache), cache, prompt, self.eos_id, self.tokenizer.pad_id
         )
         rows = torch.cat([prompt[:, 1:], generated.tokens], 1)  # [B, P - 1 + T]
         texts = [self.tokenizer.decode(row) for row in rows.tolist()]

@@ -9,7 +9,7 @@ from multimodal.config import from_dict
 from multimodal.datasets import DataConfig
 from multimodal.evaluation import ValidationConfig
 from multimodal.models import ModelConfig, encoder_configs
-from multimodal.preprocess.preprocessor import PREPROCESSORS
+from multimodal.preprocess import IMAGE_SUFFIXES, PREPROCESSORS
 from multimodal.training.objectives import OBJECTIVES, ObjectiveConfig
 
 
@@ -34,9 +34,7 @@ class StageConfig:
     batch_size: int | None = None
     image_size: int | None = None  # of the training images; None: as the model reads them
     weights: tuple[float, ...] | None = None  # of the sources in their order, 0 leaves one out
-    objective: dict[str, float] | None = (
-        None  # weights of the run's terms by kind; terms left out keep theirs
-    )
+    objective: dict[str, float] | None = None  # weights of the run's terms by kind; terms left out keep theirs
     optimizer: OptimizerConfig | None = None
     freeze: tuple[str, ...] | None = None
 
@@ -73,9 +71,7 @@ class RunConfig:
     batch_size: int = 256  # of all ranks together
     stages: tuple[StageConfig, ...] = ()  # one after the other; empty: the whole run is one
     seed: int = 0
-    cache_size: int | None = (
-        None  # side at which decoded images are kept; None: 9/8 of the model's image_size
-    )
+    cache_size: int | None = None  # side at which decoded images are kept; None: 9/8 of the model's image_size
     precision: str = "auto"  # "float32", "bfloat16", or whichever is faster on this device
     start_from: str | None = None  # a model folder whose weights and preprocessors the run starts with
     freeze: tuple[str, ...] = ()  # modules that are not trained, such as "encoders"
@@ -116,6 +112,12 @@ class RunConfig:
     def image_size(self) -> int | None:
         """The side of the images that the model reads; None if it reads none."""
         return getattr(encoder_configs(self.model).get("image"), "image_size", None)
+
+    @property
+    def suffixes(self) -> dict[str, tuple[str, ...]]:
+        """The suffixes of the files of each modality that the model reads beside text."""
+        modalities = [modality for modality in encoder_configs(self.model) if modality != "text"]
+        return {name: getattr(self.inputs.get(name), "suffixes", IMAGE_SUFFIXES) for name in modalities}
 
     def plan(self) -> list[Stage]:
         """The stages in their order, with what they leave open taken from the run."""

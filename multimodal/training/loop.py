@@ -28,13 +28,7 @@ from multimodal.training.objectives import Objective, TermData
 from multimodal.training.optimizer import hidden_matrices, learning_rate, make_optimizer
 from multimodal.training.parallel import parallel
 from multimodal.training.precision import MasterWeights, choose_dtype
-from multimodal.training.start import (
-    make_inputs,
-    make_network,
-    make_tokenizer,
-    run_fingerprint,
-    with_tokenizer,
-)
+from multimodal.training.start import make_inputs, make_network, make_tokenizer, run_fingerprint, with_tokenizer
 from multimodal.training.state import Progress, load_progress, load_state, save_state
 from multimodal.zoo import choose_device, load_folder, save_folder, update_card
 
@@ -67,9 +61,7 @@ def train(
     """
     out = Path(out)
     if (out / STATE).exists() and not resume:
-        raise ValueError(
-            f"{out}: expected a new folder, got one with a run in it; resume it or choose another"
-        )
+        raise ValueError(f"{out}: expected a new folder, got one with a run in it; resume it or choose another")
     keep_freed_memory()
     chosen = choose_device(device)
     with process_group(chosen):

@@ -46,11 +46,9 @@ def make_inputs(config: RunConfig, start: Model | None, out: Path) -> dict[str, 
     return inputs
 
 
-def make_tokenizer(
-    config: RunConfig, start: Model | None, mixture: Mixture, out: Path, resume: bool
-) -> Tokenizer:
+def make_tokenizer(config: RunConfig, start: Model | None, mixture: Mixture, out: Path, resume: bool) -> Tokenizer:
     """The tokenizer of the start model, or that of the run file; one that is trained learns from the captions of the
-    mixture on rank 0, and all ranks read it from `out`. Raises ValueError for a tokenizer without an end token."""
+    mixture on rank 0, and all ranks read it from `out`."""
     tokenizer: Any
     if start is not None and "text" in start.inputs:
         tokenizer = start.inputs["text"]
@@ -61,18 +59,18 @@ def make_tokenizer(
                 save_preprocessor(settings.train(mixture.texts), out)
             barrier()
         tokenizer = PREPROCESSORS.build(settings, out)
-    if tokenizer.eos_id is None:
-        raise ValueError("tokenizer: expected one with an eos_id, which marks the end of a text, got none")
     return tokenizer  # type: ignore[no-any-return]
 
 
 def with_tokenizer(model: Any, tokenizer: Tokenizer) -> Any:
-    """The model config with the vocabulary, length and end token of the tokenizer in its encoders and decoders."""
+    """The model config with the vocabulary, length and end token of the tokenizer in its encoders and decoders.
+
+    Raises ValueError for a tokenizer without an end token.
+    """
+    if tokenizer.eos_id is None:
+        raise ValueError("tokenizer: expected one with an eos_id, which marks the end of a text, got none")
     return fill(
-        model,
-        vocab_size=tokenizer.vocab_size,
-        context_length=tokenizer.context_length,
-        eos_id=tokenizer.eos_id,
+        model, vocab_size=tokenizer.vocab_size, context_length=tokenizer.context_length, eos_id=tokenizer.eos_id
     )
 
 

@@ -56,10 +56,7 @@ def demo_page(model: Model, images: Any = None, **settings: Any) -> str:
 
 
 def make_demo(
-    model: Model,
-    images: Any = None,
-    labels: Sequence[str] | None = None,
-    queries: Sequence[str] | None = None,
+    model: Model, images: Any = None, labels: Sequence[str] | None = None, queries: Sequence[str] | None = None
 ) -> Demo:
     """Classify, caption and search photographs.
 
@@ -92,7 +89,7 @@ def make_demo(
     source = f"{model!r} in {seconds:.1f} s from {len(photos)} images."
     footer = [*([LEGEND] if figures else []), f"Made by multimodal {version('multimodal')} with {source}"]
     size = model.transform.image_size
-    facts = {"parameters": f"{model.parameters / 1e6:.1f} M", "input": f"{size} × {size} pixels"}
+    facts = {"parameters": f"{model.num_parameters / 1e6:.1f} M", "input": f"{size} × {size} pixels"}
     facts |= {"device": str(model.device), **figures}
     return Demo(model.name, facts, _notes(model), labels, photos, searches, footer, classes.rejected)
 

@@ -44,9 +44,7 @@ class Demo:
         return {
             "model": self.model,
             "photos": [photo.classification.to_dict() | {"caption": photo.caption} for photo in self.photos],
-            "searches": [
-                {"query": s.query, "hits": [hit.to_dict() for hit in s.hits]} for s in self.searches
-            ],
+            "searches": [{"query": s.query, "hits": [hit.to_dict() for hit in s.hits]} for s in self.searches],
             "rejected": [item.to_dict() for item in self.rejected],
         }
 

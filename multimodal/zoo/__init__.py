@@ -9,7 +9,7 @@ from multimodal.zoo.formats import FORMATS, Format
 from multimodal.zoo.golden import verify
 from multimodal.zoo.load import load
 from multimodal.zoo.save import load_folder, save_folder, update_card
-from multimodal.zoo.weights import CheckpointError, find_weights, read_weights
+from multimodal.zoo.weights import CheckpointError, find_weights, read_weights, weights_sha256
 
 __all__ = [
     "FORMATS",
@@ -31,4 +31,5 @@ __all__ = [
     "save_folder",
     "update_card",
     "verify",
+    "weights_sha256",
 ]

@@ -55,9 +55,7 @@ def check_weights(network: nn.Module, tensors: dict[str, Tensor]) -> None:
     places = stored(network)
     if set(places) != set(tensors):
         missing, unknown = sorted(set(places) - set(tensors)), sorted(set(tensors) - set(places))
-        raise CheckpointError(
-            f"weights do not match the config: missing {missing[:5]}, unknown {unknown[:5]}"
-        )
+        raise CheckpointError(f"weights do not match the config: missing {missing[:5]}, unknown {unknown[:5]}")
     for name, place in places.items():
         if place.shape != tensors[name].shape:
             raise CheckpointError(

@@ -27,9 +27,7 @@ def check_contract(config: Any, inputs: Mapping[str, Preprocessor]) -> None:
     """Raise CheckpointError if an encoder, or the decoder, was made for other inputs than its preprocessor gives."""
     for part, modality in _readers(config):
         if modality not in inputs:
-            raise CheckpointError(
-                f"inputs: expected a preprocessor for {modality!r}, got only {sorted(inputs)}"
-            )
+            raise CheckpointError(f"inputs: expected a preprocessor for {modality!r}, got only {sorted(inputs)}")
         preprocessor = inputs[modality]
         pairs = _pairs(part, preprocessor, "image_size", "vocab_size")
         # The end token tells where a text ends: for pooling, and for a mask of the padding.
@@ -37,9 +35,7 @@ def check_contract(config: Any, inputs: Mapping[str, Preprocessor]) -> None:
             pairs += _pairs(part, preprocessor, "eos_id")
         for key, expected, got in pairs:
             if expected != got:
-                raise CheckpointError(
-                    f"inputs.{modality}.{key}: expected {expected} as in the model, got {got}"
-                )
+                raise CheckpointError(f"inputs.{modality}.{key}: expected {expected} as in the model, got {got}")
         exact = getattr(part, "attends_padding", False)
         for _, longest, got in _pairs(part, preprocessor, "context_length"):
             if got > longest or (exact and got < longest):

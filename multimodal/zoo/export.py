@@ -34,9 +34,7 @@ def download(name: str, to: str | Path) -> list[Path]:
                     shutil.copyfileobj(original, copy)  # the file that a link in the cache leads to
         if source.format is not None and not (folder / OPEN_CLIP_CONFIG).exists():
             preprocess = {
-                key: value
-                for key, value in source.format.preprocess_cfg.items()
-                if key not in ("url", "hf_hub")
+                key: value for key, value in source.format.preprocess_cfg.items() if key not in ("url", "hf_hub")
             }
             table = {"model_cfg": source.format.model_cfg, "preprocess_cfg": preprocess}
             write_text(folder / OPEN_CLIP_CONFIG, json.dumps(table, indent=1) + "\n")

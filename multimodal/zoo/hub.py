@@ -4,15 +4,14 @@ Files in the cache are used without asking the network. Downloaded weights are c
 states; a name resolves to the cache only when all files are there and have passed.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from multimodal.files import write_text
+from multimodal.files import sha256_of, write_text
 from multimodal.zoo.formats.open_clip import OpenClipFormat
-from multimodal.zoo.weights import OPEN_CLIP_CONFIG, CheckpointError, order, shards_of
+from multimodal.zoo.weights import OPEN_CLIP_CONFIG, CheckpointError, shards_of, weights_order
 
 CONFIGS = (OPEN_CLIP_CONFIG, "config.json")
 OTHER_FILES = (
@@ -87,21 +86,16 @@ def _cached(repo: str, files: Sequence[str]) -> Path | None:
 
     found = {
         file: Path(path)
-        for file in (*CONFIGS, *(files or order(CONFIGS)))
+        for file in (*CONFIGS, *(files or weights_order(CONFIGS)))
         if isinstance(path := try_to_load_from_cache(repo, file), str)
     }
-    path = next((found[file] for file in files or order(found) if file in found), None)
+    path = next((found[file] for file in files or weights_order(found) if file in found), None)
     return path if path is not None and all(shard.is_file() for shard in shards_of(path)) else None
 
 
 def _download(name: str, repo: str, files: Sequence[str]) -> Path:
     """The same, downloaded into the cache with config and tokenizer."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     # Errors of connections: in the HTTP library of huggingface_hub they are not OSErrors.
     network: Any = (OSError, HfHubHTTPError.__mro__[1])
@@ -120,7 +114,7 @@ def _download(name: str, repo: str, files: Sequence[str]) -> Path:
     except network as error:
         cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
         what = (" ".join(str(cause).split()) or type(cause).__name__)[:160]
-        wanted = " or ".join((files or order(()))[:2])
+        wanted = " or ".join((files or weights_order(()))[:2])
         raise FileNotFoundError(
             f"{name}: expected a folder or file here, or {repo} in the cache or from the network, got neither "
             f"({what}); elsewhere, `multimodal download {name} --to FOLDER` (or {wanted} and the "
@@ -128,7 +122,7 @@ def _download(name: str, repo: str, files: Sequence[str]) -> Path:
         ) from error
     if path is None:
         raise FileNotFoundError(
-            f"{name}: expected {' or '.join(files or order(()))} in {repo}, got {present[:8]}"
+            f"{name}: expected {' or '.join(files or weights_order(()))} in {repo}, got {present[:8]}"
         )
     return path
 
@@ -139,7 +133,7 @@ def _fetch(repo: str, files: Sequence[str]) -> tuple[Path | None, list[str]]:
 
     info = HfApi().model_info(repo, files_metadata=True)
     present = {sibling.rfilename: sibling for sibling in info.siblings or ()}
-    weights = next((file for file in files or order(present) if file in present), None)
+    weights = next((file for file in files or weights_order(present) if file in present), None)
     if weights is None:
         return None, [*present]
 
@@ -163,11 +157,8 @@ def check(path: Path, sha256: str | None) -> None:
     """Remove a downloaded file and raise CheckpointError unless it has this sha256; None: the hub states none."""
     if sha256 is None:
         return
-    with path.open("rb") as file:
-        got = hashlib.file_digest(file, "sha256").hexdigest()
+    got = sha256_of(path)
     if got != sha256:
         path.resolve().unlink()  # the file that a link in the cache leads to
         path.unlink(missing_ok=True)
-        raise CheckpointError(
-            f"{path.name}: expected sha256 {sha256} as on the hub, got {got}; the file was removed"
-        )
+        raise CheckpointError(f"{path.name}: expected sha256 {sha256} as on the hub, got {got}; the file was removed")

@@ -29,9 +29,7 @@ def photograph(seed: int, width: int) -> bytes:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--architecture", default="ViT-B-32")
     parser.add_argument("--width", type=int, default=2560)
     parser.add_argument("--count", type=int, default=12)
@@ -54,12 +52,8 @@ def main() -> None:
         )
     std = torch.tensor(model.transform.std)[:, None, None]
     drift = (255 * std * (found["exact"] - found["draft"])).abs()
-    print(
-        f"{len(files)} JPEGs {arguments.width} wide, {model.transform.image_size} for {arguments.architecture}"
-    )
-    print(
-        f"  ratio {ratio(seconds, 'draft', 'exact')}, drift of 255: mean {drift.mean():.2f}, most {drift.max():.0f}"
-    )
+    print(f"{len(files)} JPEGs {arguments.width} wide, {model.transform.image_size} for {arguments.architecture}")
+    print(f"  ratio {ratio(seconds, 'draft', 'exact')}, drift of 255: mean {drift.mean():.2f}, most {drift.max():.0f}")
     print(f"  cosine {cosine(draft, exact):.5f}")
 
 

@@ -27,9 +27,7 @@ def cumulative(module: str = "multimodal") -> dict[str, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
     runs = [cumulative() for _ in range(parser.parse_args().runs + 1)][1:]  # the first fills the disk cache
     ratios = [run["multimodal"] / run["torch"] for run in runs]

@@ -63,9 +63,7 @@ def plain_step(run: Run) -> Callable[[Batch, Tensor], None]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default=str(ROOT / "data/recipes/shipped.toml"))
     parser.add_argument("--data", required=True, help="the folder that the recipe's paths are relative to")
     parser.add_argument("--rounds", type=int, default=7)

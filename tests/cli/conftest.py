@@ -70,9 +70,7 @@ def write_model(model, folder: Path, card: dict[str, Any]) -> Path:
     dual = getattr(network, "dual", network)
     towers = (dual.image_encoder.config, dual.text_encoder.config, model.embed_dim)
     captions = "caption" in model.can
-    config = (
-        CaptionerConfig(*towers, decoder=network.decoder.config) if captions else DualEncoderConfig(*towers)
-    )
+    config = CaptionerConfig(*towers, decoder=network.decoder.config) if captions else DualEncoderConfig(*towers)
     save_folder(folder, model.name, network, config, model.transform, model.tokenizer, card)
     return folder
 

@@ -98,8 +98,7 @@ def test_embed(run, folder, photos, tmp_path):
     with np.load(out) as held:  # contains no pickles
         assert np.array_equal(held["embeddings"], model.embed_images(photos).numpy())
         assert held["names"].tolist() == [
-            str(photos / name)
-            for name in ("0.png", "1.png", "2.png", "3.png", "sub folder/4.png", "sub folder/5.png")
+            str(photos / name) for name in ("0.png", "1.png", "2.png", "3.png", "sub folder/4.png", "sub folder/5.png")
         ]
         assert str(held["fingerprint"]) == model.fingerprint == done.json["fingerprint"]
 
@@ -271,9 +270,7 @@ def plain(text: str) -> str:
 def test_a_closed_pipe_is_no_error():
     """`multimodal models | true`"""
     process = subprocess.Popen(
-        [sys.executable, "-m", "multimodal.cli", "models", "--json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        [sys.executable, "-m", "multimodal.cli", "models", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert process.stdout is not None
     process.stdout.close()

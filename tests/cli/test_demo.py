@@ -46,18 +46,7 @@ def test_the_photographs_of_scikit_image(run, folder, tmp_path, monkeypatch):
 
 def test_own_photographs(run, folder, photos, bad, tmp_path):
     out = tmp_path / "own.html"
-    arguments = (
-        "--photos",
-        photos,
-        "--out",
-        out,
-        "--labels",
-        "<cat>,dog",
-        "--search",
-        "a & b",
-        "--model",
-        folder,
-    )
+    arguments = ("--photos", photos, "--out", out, "--labels", "<cat>,dog", "--search", "a & b", "--model", folder)
     done = run("demo", *arguments, "--json")
     assert done.code == 0
     assert str(bad) in done.line
@@ -84,9 +73,7 @@ def test_a_model_without_captions(run, other_folder, photos, tmp_path):
 def test_a_large_folder_is_thinned(run, folder, draw, tmp_path):
     for i in range(MAX_PHOTOS + 5):
         draw(tmp_path / "many" / f"{i:03}.png", i)
-    done = run(
-        "demo", "--photos", tmp_path / "many", "--out", tmp_path / "x.html", "--model", folder, "--json"
-    )
+    done = run("demo", "--photos", tmp_path / "many", "--out", tmp_path / "x.html", "--model", folder, "--json")
     assert f"showing {MAX_PHOTOS} of the {MAX_PHOTOS + 5}" in done.line
     names = [photo["image"] for photo in done.json["photos"]]
     assert len(names) == len(set(names)) == MAX_PHOTOS

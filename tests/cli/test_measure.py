@@ -28,9 +28,7 @@ def test_the_table(run, folder, root):
     assert done.code == 0
     assert done.out.splitlines() == [line for line in str(report).splitlines() if "rejected" not in line]
     assert "left out flickr8k/data.jsonl" in done.line
-    asked = run(
-        "evaluate", folder, "--data", root, "--strategy", "beam,num_beams=2", "--limit", 3, "--json"
-    ).json
+    asked = run("evaluate", folder, "--data", root, "--strategy", "beam,num_beams=2", "--limit", 3, "--json").json
     assert asked["model"] == "tiny"
     assert {"CIDEr", "zero_shot_top1"} <= {row["measure"] for row in asked["measures"]}
     assert {row["strategy"] for row in asked["measures"] if row["measure"] == "CIDEr"} == {"beam,num_beams=2"}

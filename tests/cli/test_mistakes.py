@@ -113,11 +113,7 @@ def test_unwritable_outputs(run, folder, photos):
 
 @pytest.mark.parametrize(
     ("text", "word"),
-    [
-        ("name = ", "TOML"),
-        ("name = 'x'", "[model]"),
-        ("steps = 'many'\n[model]\nnothing = 1", "nothing"),
-    ],
+    [("name = ", "TOML"), ("name = 'x'", "[model]"), ("steps = 'many'\n[model]\nnothing = 1", "nothing")],
 )
 def test_run_files(run, tmp_path, text, word):
     (tmp_path / "run.toml").write_text(text)
@@ -138,9 +134,7 @@ def test_a_broken_image_among_named_ones_is_listed_and_the_others_are_used(run, 
 
 
 @pytest.mark.parametrize("command", ["classify", "caption", "embed", "index"])
-def test_a_broken_image_in_a_folder_is_listed_and_the_others_are_used(
-    run, folder, photos, bad, tmp_path, command
-):
+def test_a_broken_image_in_a_folder_is_listed_and_the_others_are_used(run, folder, photos, bad, tmp_path, command):
     more = {
         "classify": LABELS,
         "caption": (),

@@ -153,9 +153,7 @@ def test_templates_take_the_place_of_captions_at_their_rate(mix, tokenizer):
 
 
 def test_the_decoder_learns_names_where_nothing_speaks_of_the_image(mix, tokenizer):
-    named = DataConfig(
-        "few", templates=LABELS, label_probability=0.5, hypernyms={"tree": ["oak", "elm"]}, **PLAIN
-    )
+    named = DataConfig("few", templates=LABELS, label_probability=0.5, hypernyms={"tree": ["oak", "elm"]}, **PLAIN)
     mixture = mix(named, batch_size=4)
     said = set()
     for step in range(40):
@@ -206,14 +204,8 @@ def test_what_cannot_be_used_is_counted_and_named(mix, root, tar_bytes, pairs):
         (lambda mix: mix(MANY, max_cache_bytes=1000), "20 images at 8 x 8 take 0.0 GB"),
         (lambda mix: mix(MANY).batch(-1), "step: expected 0 or more, got -1"),
         (lambda mix: DataConfig("a", weight=0), "weight of a: expected a number above 0, got 0"),
-        (
-            lambda mix: DataConfig("a", label_probability=1.5),
-            "label_probability of a: expected 0 to 1, got 1.5",
-        ),
-        (
-            lambda mix: DataConfig("a", label_probability=0.5),
-            "label_probability and hypernyms need some, got none",
-        ),
+        (lambda mix: DataConfig("a", label_probability=1.5), "label_probability of a: expected 0 to 1, got 1.5"),
+        (lambda mix: DataConfig("a", label_probability=0.5), "label_probability and hypernyms need some, got none"),
         (lambda mix: DataConfig("a", limit=0), "limit of a: expected at least 1, got 0"),
         (lambda mix: DataConfig("a", scale=2.0), "augmentation of a: scale: expected 0.001 to 1, got 2.0"),
     ],
@@ -235,9 +227,7 @@ def test_a_mixture_without_a_tokenizer_waits_for_one(root, tokenizer):
 
 def test_hypernyms_are_drawn_too_and_are_not_labels(mix, tokenizer):
     hypernyms = {"conifer": ["fir"], "tree": ["fir", "oak"]}
-    config = DataConfig(
-        "named.tar", templates=LABELS, label_probability=1.0, hypernyms={"tree": ["oak"]}, **PLAIN
-    )
+    config = DataConfig("named.tar", templates=LABELS, label_probability=1.0, hypernyms={"tree": ["oak"]}, **PLAIN)
     mixture = mix(config, batch_size=4)
     seen: dict[str, set[str]] = {}
     for step in range(60):
@@ -365,7 +355,5 @@ def test_a_source_registered_from_outside(mix, root, tokenizer):
         assert open_source(root / "a.two")[0].captions == ("a fir",)
     finally:
         SOURCES.unregister("two_lines")
-    with pytest.raises(
-        ValueError, match=r"data source: expected one of \['folder', 'lines', 'table', 'tar'\]"
-    ):
+    with pytest.raises(ValueError, match=r"data source: expected one of \['folder', 'lines', 'table', 'tar'\]"):
         mix(DataConfig("many.tar", kind="two_lines"))

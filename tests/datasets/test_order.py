@@ -26,9 +26,7 @@ def test_no_other_split_is_nearer_to_the_weights(weights, batch_size):
         return sum(abs(count - share) for count, share in zip(counts, shares, strict=True))
 
     splits = [
-        split
-        for split in itertools.product(range(batch_size + 1), repeat=len(weights))
-        if sum(split) == batch_size
+        split for split in itertools.product(range(batch_size + 1), repeat=len(weights)) if sum(split) == batch_size
     ]
     best = min(map(distance, splits))
     try:
@@ -48,9 +46,7 @@ def test_interleave_worked_by_hand():
 
 @given(counts=st.lists(st.integers(1, 40), min_size=1, max_size=4))
 def test_interleave_sorts_the_middles_of_equal_stretches(counts):
-    middles = [
-        (Fraction(2 * j + 1, 2 * count), source) for source, count in enumerate(counts) for j in range(count)
-    ]
+    middles = [(Fraction(2 * j + 1, 2 * count), source) for source, count in enumerate(counts) for j in range(count)]
     got = interleave(counts)
     assert got.tolist() == [source for _, source in sorted(middles)]
     for source, count in enumerate(counts):  # every head of the batch holds about its share

@@ -1,45 +1,27 @@
-"""The decoder with its cache beside the decoder without, and its attention beside PyTorch's."""
+"""The text decoder step by step compared with one full pass."""
 
 import pytest
 import torch
-from torch import nn
 
-from multimodal.decoders import TextDecoder, TextDecoderConfig
+from multimodal.decoders import DECODERS, TextDecoderConfig
 from multimodal.encoders import TextEncoder, TextEncoderConfig
-from multimodal.layers.block import CrossAttention
-from multimodal.layers.features import Encoded
+from multimodal.layers import Encoded
 
-VOCABULARY, CONTEXT, WIDTH, MEMORY_WIDTH = 50, 12, 32, 24
-
-
-def make_decoder(memory_width: int | None = MEMORY_WIDTH, tie_embeddings: bool = True) -> TextDecoder:
-    torch.manual_seed(0)
-    decoder = TextDecoder(
-        TextDecoderConfig(
-            VOCABULARY,
-            CONTEXT,
-            WIDTH,
-            layers=3,
-            heads=4,
-            memory_width=memory_width,
-            tie_embeddings=tie_embeddings,
-        )
-    )
-    for parameter in decoder.parameters():  # spread, so that every path through the network counts
-        nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=0.2)
-    return decoder.eval()
-
-
-def make_memory(rows: int = 3, padded: bool = True) -> Encoded:
-    generator = torch.Generator().manual_seed(1)
-    features = torch.randn(rows, 5, MEMORY_WIDTH, generator=generator)
-    mask = torch.arange(5) < torch.tensor([5, 2, 4])[:rows, None] if padded else None
-    return Encoded(features, features[:, 0], mask)
-
-
-def make_tokens(rows: int = 3, length: int = CONTEXT) -> torch.Tensor:
-    return torch.randint(VOCABULARY, (rows, length), generator=torch.Generator().manual_seed(2))
-
+from .tiny import (
+    CONTEXT,
+    HEADS,
+    LAYERS,
+    MEMORY_WIDTH,
+    MODERN,
+    POSITIONS,
+    VOCABULARY,
+    WIDTH,
+    assert_near,
+    make_decoder,
+    make_memory,
+    make_tokens,
+    project,
+)
 
 MEMORIES = {"no memory": None, "memory": make_memory(padded=False), "padded memory": make_memory()}
 
@@ -49,174 +31,215 @@ def memory(request) -> Encoded | None:
     return request.param
 
 
-@pytest.mark.parametrize("pieces", [[4, *[1] * 8], [1] * 12, [4, 3, 5], [12], [1, 11]], ids=str)
+@pytest.mark.parametrize("modern", [False, True], ids=["layer norm and plain MLP", "RMS norm and gated MLP"])
+@pytest.mark.parametrize("norm_order", ["pre", "post"])
+@pytest.mark.parametrize("positions", POSITIONS)
 @torch.no_grad()
-def test_cached_logits_are_the_uncached_ones(memory, pieces):
-    decoder = make_decoder(None if memory is None else MEMORY_WIDTH)
+def test_steps_equal_the_full_pass(memory, positions, norm_order, modern):
+    fields = {"positions": positions, "norm_order": norm_order} | (MODERN if modern else {})
+    decoder = make_decoder(None if memory is None else MEMORY_WIDTH, **fields)
+    tokens, projected = make_tokens(), project(decoder, memory)
+    expected = decoder(tokens, projected)
+    assert expected.logits.shape == (3, CONTEXT, VOCABULARY)
+    assert expected.hidden.shape == (3, CONTEXT, WIDTH)
+    for pieces in ([4, *[1] * 8], [1] * 12, [4, 3, 5], [12], [1, 11]):
+        cache = decoder.new_cache()
+        got = [decoder(piece, projected, cache) for piece in tokens.split(pieces, 1)]
+        assert cache.length == CONTEXT
+        assert_near(torch.cat([each.logits for each in got], 1), expected.logits)
+        assert_near(torch.cat([each.hidden for each in got], 1), expected.hidden)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"cross_attention": "after_block"},
+        {"cross_attention": "after_block", "positions": "relative", **MODERN},
+        {"attention_scale": 1.0},
+        {"head": "bert", "tie_embeddings": False},
+        {"layers": 1, "positions": "rotary"},
+    ],
+    ids=str,
+)
+@torch.no_grad()
+def test_steps_equal_the_full_pass_with_other_settings(memory, fields):
+    decoder = make_decoder(None if memory is None else MEMORY_WIDTH, **fields)
+    tokens, projected = make_tokens(), project(decoder, memory)
+    cache = decoder.new_cache()
+    got = [decoder(piece, projected, cache).logits for piece in tokens.split([3, *[1] * 9], 1)]
+    assert_near(torch.cat(got, 1), decoder(tokens, projected).logits)
+
+
+@pytest.mark.parametrize("norm_order", ["pre", "post"])
+@pytest.mark.parametrize("positions", POSITIONS)
+@torch.no_grad()
+def test_without_a_memory_it_equals_a_causal_text_encoder(positions, norm_order):
+    decoder = make_decoder(None, positions=positions, norm_order=norm_order)
+    config = TextEncoderConfig(
+        vocab_size=VOCABULARY,
+        context_length=CONTEXT,
+        width=WIDTH,
+        layers=LAYERS,
+        heads=HEADS,
+        positions=positions,
+        norm_order=norm_order,
+    )
+    encoder = TextEncoder(config).eval()
+    encoder.load_state_dict({k: v for k, v in decoder.state_dict().items() if not k.startswith("head")})
     tokens = make_tokens()
-    expected = decoder(tokens, memory)
-    cache = decoder.new_cache(memory)
-    got = torch.cat([decoder(piece, cache=cache) for piece in tokens.split(pieces, 1)], 1)
-    assert cache.length == CONTEXT
-    assert (got - expected).abs().max() < 1e-5 * expected.abs().max()
+    assert_near(encoder(tokens).features, decoder(tokens).hidden)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("positions", POSITIONS)
+@torch.no_grad()
+def test_steps_in_bfloat16(positions, autocast):
+    decoder, tokens, memory = make_decoder(positions=positions), make_tokens(), make_memory()
+    expected = decoder(tokens, decoder.project_memory(memory)).logits
+    if not autocast:
+        decoder, memory = decoder.bfloat16(), memory._replace(features=memory.features.bfloat16())
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        projected, cache = decoder.project_memory(memory), decoder.new_cache()
+        got = torch.cat([decoder(piece, projected, cache).logits for piece in tokens.split(1, 1)], 1)
+    assert_near(got.float(), expected, tolerance=0.05)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+@torch.no_grad()
+def test_rows_are_reordered_with_the_cache(memory, positions):
+    decoder = make_decoder(None if memory is None else MEMORY_WIDTH, positions=positions)
+    tokens, rows = make_tokens(), torch.tensor([2, 0, 2, 1, 1])
+    projected, cache = project(decoder, memory), decoder.new_cache()
+    decoder(tokens[:, :4], projected, cache)
+    cache.reorder(rows)
+    projected = None if memory is None else projected.select(rows)
+    moved = [decoder(tokens[rows, i : i + 1], projected, cache).logits for i in range(4, 7)]
+    remaining = torch.tensor([4, 1])
+    cache.reorder(remaining)
+    projected = None if memory is None else projected.select(remaining)
+    last = decoder(tokens[rows][remaining, 7:8], projected, cache).logits
+
+    expected = decoder(tokens, project(decoder, memory)).logits[rows]
+    assert_near(torch.cat(moved, 1), expected[:, 4:7])
+    assert_near(last, expected[remaining, 7:8])
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+@torch.no_grad()
+def test_a_truncated_cache_continues_with_other_tokens(positions):
+    decoder = make_decoder(None, positions=positions)
+    tokens = make_tokens()
+    other = torch.cat([tokens[:, :5], tokens[:, 5:].roll(1, 0)], 1)
+    cache = decoder.new_cache()
+    decoder(tokens, cache=cache)
+    cache.truncate(5)
+    got = [decoder(piece, cache=cache).logits for piece in other[:, 5:].split([2, 1, 4], 1)]
+    assert_near(torch.cat(got, 1), decoder(other).logits[:, 5:])
+
+
+@pytest.mark.parametrize("times", [1, 2, 4])
+@torch.no_grad()
+def test_sequences_that_share_a_memory_equal_copies_of_the_memory(times):
+    """A memory of B rows serves B * K sequences, K following each other."""
+    decoder, tokens = make_decoder(), make_tokens(3 * times)
+    memory = decoder.project_memory(make_memory())
+    expected = decoder(tokens, memory.select(torch.arange(3).repeat_interleave(times))).logits
+    assert_near(decoder(tokens, memory).logits, expected)
+    cache = decoder.new_cache()
+    got = [decoder(piece, memory, cache).logits for piece in tokens.split([3, *[1] * 9], 1)]
+    assert_near(torch.cat(got, 1), expected)
 
 
 @torch.no_grad()
-def test_rows_move_and_leave_with_the_cache(memory):
-    decoder = make_decoder(None if memory is None else MEMORY_WIDTH)
-    tokens, rows = make_tokens(), torch.tensor([2, 0, 2, 1, 1])
-    cache = decoder.new_cache(memory)
-    decoder(tokens[:, :4], cache=cache)
-    cache.select(rows)
-    moved = [decoder(tokens[rows, i : i + 1], cache=cache) for i in range(4, 7)]
-    remaining = torch.tensor([4, 1])
-    cache.select(remaining)
-    last = decoder(tokens[rows][remaining, 7:8], cache=cache)
-
-    expected = decoder(tokens, memory)[rows]
-    tolerance = 1e-5 * expected.abs().max()
-    assert (torch.cat(moved, 1) - expected[:, 4:7]).abs().max() < tolerance
-    assert (last - expected[remaining, 7:8]).abs().max() < tolerance
+def test_a_batch_of_no_rows():
+    decoder = make_decoder()
+    memory = decoder.project_memory(make_memory()).select(torch.zeros(0, dtype=torch.long))
+    assert decoder(make_tokens(0), memory).logits.shape == (0, CONTEXT, VOCABULARY)
 
 
-def test_no_gradient_reaches_later_tokens():
-    decoder, memory, tokens = make_decoder(), make_memory(), make_tokens(rows=1)
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_no_gradient_reaches_later_tokens(positions):
+    decoder, encoded, tokens = make_decoder(positions=positions), make_memory(1), make_tokens(rows=1)
+    memory = decoder.project_memory(encoded)
     embedded = []
     decoder.embedding.register_forward_hook(lambda module, inputs, output: embedded.append(output))
+    logits = decoder(tokens, memory).logits
     for position in range(CONTEXT):
-        (gradient,) = torch.autograd.grad(
-            decoder(tokens, Encoded(memory.features[:1], memory.pooled[:1]))[0, position].square().sum(),
-            embedded[-1],
-        )
+        [gradient] = torch.autograd.grad(logits[0, position].square().sum(), embedded[-1], retain_graph=True)
         reached = gradient[0].abs().amax(1)  # [L]
         assert (reached[: position + 1] > 0).all()
         assert (reached[position + 1 :] == 0).all()
 
 
 @torch.no_grad()
-def test_padding_of_the_memory_is_not_seen():
+def test_padding_of_the_memory_changes_nothing():
     decoder, memory, tokens = make_decoder(), make_memory(), make_tokens()
-    noise = torch.randn_like(memory.features) * ~memory.padding_mask[..., None]
-    assert torch.equal(
-        decoder(tokens, memory), decoder(tokens, memory._replace(features=memory.features + noise))
-    )
+    expected = decoder(tokens, decoder.project_memory(memory)).logits
+    noise = torch.randn_like(memory.features) * ~memory.mask[..., None]
+    noisy = decoder.project_memory(memory._replace(features=memory.features + noise))
+    assert torch.equal(decoder(tokens, noisy).logits, expected)
     for row in range(3):
-        short = memory.features[row : row + 1, : int(memory.padding_mask[row].sum())]
-        alone = decoder(tokens[row : row + 1], Encoded(short, short[:, 0]))
-        torch.testing.assert_close(decoder(tokens, memory)[row : row + 1], alone, atol=1e-4, rtol=1e-4)
-    unmasked = decoder(tokens, memory._replace(padding_mask=None))
-    assert (unmasked - decoder(tokens, memory))[1].abs().max() > 1e-2
+        short = memory.features[row : row + 1, : int(memory.mask[row].sum())]
+        alone = decoder(tokens[row : row + 1], decoder.project_memory(Encoded(short, short[:, 0])))
+        torch.testing.assert_close(expected[row : row + 1], alone.logits, atol=1e-4, rtol=1e-4)
+    unmasked = decoder(tokens, decoder.project_memory(memory._replace(mask=None))).logits
+    assert (unmasked - expected)[1].abs().max() > 1e-2
 
 
-@torch.no_grad()
-def test_cross_attention_is_that_of_torch():
-    torch.manual_seed(0)
-    ours = CrossAttention(WIDTH, heads=4, memory_width=MEMORY_WIDTH)
-    theirs = nn.MultiheadAttention(WIDTH, 4, kdim=MEMORY_WIDTH, vdim=MEMORY_WIDTH, batch_first=True)
-    key, value = ours.kv.weight.chunk(2)
-    theirs.load_state_dict(
-        {
-            "q_proj_weight": ours.q.weight,
-            "k_proj_weight": key,
-            "v_proj_weight": value,
-            "in_proj_bias": torch.cat([ours.q.bias, ours.kv.bias]),
-            "out_proj.weight": ours.out.weight,
-            "out_proj.bias": ours.out.bias,
-        }
-    )
-    x, memory = torch.randn(3, 7, WIDTH), make_memory()
-    real = memory.padding_mask
-    expected, _ = theirs(x, memory.features, memory.features, key_padding_mask=~real)
-    got = ours(x, ours.keys_values(memory.features), real[:, None, None])
-    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+@pytest.mark.parametrize("head", ["linear", "bert"])
+def test_a_tied_head_shares_the_embedding(head):
+    tied, untied = make_decoder(head=head), make_decoder(head=head, tie_embeddings=False)
 
+    def weight(decoder):
+        return decoder.head.weight if head == "linear" else decoder.head.linear.weight
 
-def test_a_tied_head_is_the_embedding():
-    tied, untied = make_decoder(), make_decoder(tie_embeddings=False)
-    assert tied.head.weight is tied.embedding.weight
-    assert untied.head.weight is not untied.embedding.weight
+    assert weight(tied) is tied.embedding.weight
+    assert weight(untied) is not untied.embedding.weight
     extra = sum(p.numel() for p in untied.parameters()) - sum(p.numel() for p in tied.parameters())
     assert extra == VOCABULARY * WIDTH
 
-    states = []
-    tied.norm.register_forward_hook(lambda module, inputs, output: states.append(output))
-    logits = tied(make_tokens(), make_memory())
-    torch.testing.assert_close(logits, states[0] @ tied.embedding.weight.T)
+    decoded = tied(make_tokens(), tied.project_memory(make_memory()))
+    if head == "linear":
+        torch.testing.assert_close(decoded.logits, decoded.hidden @ tied.embedding.weight.T)
+    torch.testing.assert_close(decoded.logits, tied.head(decoded.hidden))
 
 
-def make_coca() -> tuple[TextDecoder, TextEncoder]:
-    """A decoder whose first block is that of a text encoder, followed by two of open_clip's pairs."""
-    torch.manual_seed(0)
-    text = TextEncoder(TextEncoderConfig(VOCABULARY, CONTEXT, WIDTH, layers=1, heads=4))
-    config = TextDecoderConfig(
-        VOCABULARY,
-        CONTEXT,
-        WIDTH,
-        layers=2,
-        heads=4,
-        memory_width=WIDTH,
-        tie_embeddings=False,
-        shared_layers=1,
-        memory_blocks=True,
-    )
-    decoder = TextDecoder(config)
-    decoder.share(text.embedding, text.positions, text.blocks)
-    for parameter in {*decoder.parameters(), *text.parameters()}:
-        nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=0.2)
-    return decoder.eval(), text
+def test_every_kind_round_trips():
+    configs = {"text": TextDecoderConfig(vocab_size=VOCABULARY, positions="rotary", bos_id=3, **MODERN)}
+    assert sorted(configs) == DECODERS.names()
+    for kind, config in configs.items():
+        table = DECODERS.to_dict(config)
+        assert table["kind"] == kind
+        assert DECODERS.from_dict(table) == config
 
 
-@torch.no_grad()
-def test_shared_layers_and_memory_blocks_are_open_clips():
-    from open_clip.transformer import MultimodalTransformer
-
-    decoder, text = make_coca()
-    assert decoder.blocks[0] is text.blocks[0]
-    assert decoder.embedding is text.embedding
-    theirs = MultimodalTransformer(WIDTH, 2, 4, CONTEXT, output_dim=VOCABULARY)
-    for i, (block, cross) in enumerate(zip(theirs.resblocks, theirs.cross_attn, strict=True)):
-        mine, looking = decoder.blocks[1 + 2 * i], decoder.blocks[2 + 2 * i]
-        assert (mine.cross, looking.attention) == (None, None)
-        block.attn.in_proj_weight.copy_(mine.attention.qkv.weight)
-        block.attn.in_proj_bias.copy_(mine.attention.qkv.bias)
-        block.attn.out_proj.load_state_dict(mine.attention.out.state_dict())
-        block.ln_1.load_state_dict(mine.norm1.state_dict())
-        cross.attn.in_proj_weight.copy_(torch.cat([looking.cross.q.weight, looking.cross.kv.weight]))
-        cross.attn.in_proj_bias.copy_(torch.cat([looking.cross.q.bias, looking.cross.kv.bias]))
-        cross.attn.out_proj.load_state_dict(looking.cross.out.state_dict())
-        cross.ln_1.load_state_dict(looking.norm_cross.state_dict())
-        cross.ln_1_kv.load_state_dict(looking.norm_memory.state_dict())
-        for ours, other in ((mine, block), (looking, cross)):
-            other.ln_2.load_state_dict(ours.norm2.state_dict())
-            other.mlp.c_fc.load_state_dict(ours.mlp[0].state_dict())
-            other.mlp.c_proj.load_state_dict(ours.mlp[2].state_dict())
-    theirs.ln_final.load_state_dict(decoder.norm.state_dict())
-    theirs.text_projection.copy_(decoder.head.weight.T)
-
-    tokens, features = make_tokens(), torch.randn(3, 5, WIDTH)
-    x = text.blocks[0](text.embedding(tokens) + text.positions, causal=True)
-    expected, memory = theirs.eval()(features, x), Encoded(features, features[:, 0])
-    torch.testing.assert_close(decoder(tokens, memory), expected, atol=1e-4, rtol=1e-4)
-    cache = decoder.new_cache(memory)
-    got = torch.cat([decoder(piece, cache=cache) for piece in tokens.split([4, 1, 3, 1, 1, 1, 1], 1)], 1)
-    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
-
-
-def test_as_many_layers_are_shared_as_there_are():
-    decoder, text = make_coca()
-    with pytest.raises(ValueError, match="shared_layers: expected 2, those of the text encoder, got 1"):
-        decoder.share(text.embedding, text.positions, nn.ModuleList([text.blocks[0]] * 2))
-
-
-def test_what_it_refuses():
-    decoder, plain, memory = make_decoder(), make_decoder(memory_width=None), make_memory()
+def test_inputs_that_do_not_match_the_config():
+    decoder, plain = make_decoder(), make_decoder(memory_width=None)
+    memory = decoder.project_memory(make_memory())
     with pytest.raises(ValueError, match=r"expected at most 12 in all, got 13"):
         decoder(make_tokens(length=13), memory)
-    cache = decoder.new_cache(memory)
-    decoder(make_tokens(), cache=cache)
+    cache = decoder.new_cache()
+    decoder(make_tokens(), memory, cache)
     with pytest.raises(ValueError, match=r"expected at most 12 in all, got 13"):
-        decoder(make_tokens(length=1), cache=cache)
-    with pytest.raises(ValueError, match=r"memory: expected one, got none"):
+        decoder(make_tokens(length=1), memory, cache)
+    with pytest.raises(ValueError, match=r"memory: expected one \(memory_width 24\), got none"):
         decoder(make_tokens())
-    with pytest.raises(ValueError, match=r"memory: expected none, got one"):
+    with pytest.raises(ValueError, match=r"memory: expected none \(memory_width None\), got one"):
         plain(make_tokens(), memory)
+    with pytest.raises(ValueError, match=r"memory: expected a sequence of features .*, got only a pooled"):
+        decoder.project_memory(Encoded(None, torch.randn(3, MEMORY_WIDTH)))
+    with pytest.raises(ValueError, match="cache: expected at most 4 tokens, got 5"):
+        decoder(make_tokens(length=5), memory, decoder.new_cache(4))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"positions": "absolute"}, "positions: expected one of .*, got 'absolute'"),
+        ({"cross_attention": "before"}, "cross_attention: expected one of .*'after_block'.*, got 'before'"),
+        ({"heads": 5}, "width: expected a multiple of 5 heads, got 512"),
+    ],
+)
+def test_mistakes_in_a_config(fields, message):
+    with pytest.raises(ValueError, match=message):
+        TextDecoderConfig(**fields)

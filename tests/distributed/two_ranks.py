@@ -6,24 +6,14 @@ from pathlib import Path
 
 import torch
 
-from multimodal.distributed import (
-    barrier,
-    gather,
-    mean_over_ranks,
-    process_group,
-    rank,
-    sum_over_ranks,
-    world_size,
-)
+from multimodal.distributed import barrier, gather, mean_over_ranks, process_group, rank, sum_over_ranks, world_size
 from multimodal.losses import info_nce, sigmoid_loss
 
 GROUPS = torch.tensor([0, 1, 2, 3, 0, 5, 5, 7])
 
 
 def rows(seed: int) -> torch.Tensor:
-    return torch.nn.functional.normalize(
-        torch.randn(8, 5, generator=torch.Generator().manual_seed(seed)), dim=-1
-    )
+    return torch.nn.functional.normalize(torch.randn(8, 5, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Our ViT gives what timm's gives with the same weights; its features are its patches."""
+"""The image encoder compared with timm's ViT with the same weights."""
 
 import pytest
 import timm
@@ -6,14 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from multimodal.encoders import ImageEncoder, ImageEncoderConfig
-from multimodal.encoders.image import positions_for
+from tests.layers.peers import randomise
 
 SMALL = {"image_size": 32, "patch_size": 8, "width": 24, "layers": 2, "heads": 2}
-# What we call otherwise than timm, in this order.
+# Our names and timm's, replaced in this order.
 NAMES = (
     ("patches.", "patch_embed.proj."),
     ("class_token", "cls_token"),
     ("positions", "pos_embed"),
+    ("norm_input.", "norm_pre."),
     ("pool.query", "attn_pool.latent"),
     ("pool.cross.q.", "attn_pool.q."),
     ("pool.cross.kv.", "attn_pool.kv."),
@@ -28,11 +29,7 @@ NAMES = (
 
 def make(**fields) -> ImageEncoder:
     torch.manual_seed(0)
-    encoder = ImageEncoder(ImageEncoderConfig(**{**SMALL, **fields})).eval()
-    with torch.no_grad():
-        for parameter in encoder.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return encoder
+    return randomise(ImageEncoder(ImageEncoderConfig(**{**SMALL, **fields})), 0.1).eval()
 
 
 def as_timm(encoder: ImageEncoder) -> dict[str, Tensor]:
@@ -50,14 +47,14 @@ def as_timm(encoder: ImageEncoder) -> dict[str, Tensor]:
     ("name", "fields"),
     [
         ("vit_tiny_patch16_224", {}),  # a class token
-        ("vit_base_patch32_clip_224", {"pre_norm": True, "eps": 1e-5}),
-        ("vit_base_patch32_clip_quickgelu_224", {"pre_norm": True, "eps": 1e-5, "activation": "quick_gelu"}),
+        ("vit_base_patch32_clip_224", {"norm_input": True, "eps": 1e-5}),
+        ("vit_base_patch32_clip_quickgelu_224", {"norm_input": True, "eps": 1e-5, "activation": "quick_gelu"}),
         ("vit_base_patch16_siglip_224", {"pooling": "map"}),
         ("vit_base_patch16_siglip_gap_224", {"pooling": "avg"}),
     ],
 )
 @pytest.mark.parametrize("side", [32, 48])
-def test_pooled_is_what_timm_gives(name, fields, side):
+def test_outputs_equal_timms(name, fields, side):
     encoder = make(**fields)
     theirs = timm.create_model(
         name,
@@ -77,12 +74,11 @@ def test_pooled_is_what_timm_gives(name, fields, side):
     whole = theirs.forward_features(images)
     torch.testing.assert_close(encoded.features, whole[:, theirs.num_prefix_tokens :])
     assert encoded.features.shape == (3, (side // 8) ** 2, 24)
-    assert encoded.padding_mask is None
+    assert encoded.mask is None
     assert encoder.width == 24
 
 
-def test_it_begins_as_timm_does():
-    """The same distributions: a recipe learns as it did."""
+def test_initial_weights_have_timms_distributions():
     ours = ImageEncoder(ImageEncoderConfig(width=96, layers=4, pooling="avg")).blocks
     theirs = timm.create_model("vit_tiny_patch16_224", embed_dim=96, depth=4).blocks
     for name, parameter in theirs.named_parameters():
@@ -103,7 +99,7 @@ def test_average_pooling_is_the_mean_of_the_features():
     torch.testing.assert_close(encoded.pooled, encoded.features.mean(1))
 
 
-def test_queries_are_the_features_and_the_first_is_the_embedding():
+def test_the_first_query_is_pooled_and_the_others_are_features():
     encoder = make(pooling="queries", queries=5, query_heads=2, query_width=16)
     assert encoder.width == 16
     encoded = encoder(torch.randn(3, 3, 32, 32))
@@ -111,14 +107,14 @@ def test_queries_are_the_features_and_the_first_is_the_embedding():
     assert encoded.features.shape == (3, 4, 16)
 
 
-def test_queries_look_at_the_patches_once():
-    """With PyTorch's attention: queries that look at all the patches, each after a norm of its own."""
-    encoder = make(pooling="queries", queries=5, query_heads=2, query_width=16, layers=1, pre_norm=True)
+def test_queries_attend_to_the_patches_as_in_multihead_attention():
+    """Queries and patches each have a norm; the class token is one of the patches."""
+    encoder = make(pooling="queries", queries=5, query_heads=2, query_width=16, layers=1, norm_input=True)
     images, pool = torch.randn(3, 3, 32, 32), encoder.pool
     patches = []
     encoder.blocks[-1].register_forward_hook(lambda module, inputs, output: patches.append(output))
     encoded = encoder(images)
-    assert patches[0].shape == (3, 17, 24)  # the class token is looked at too
+    assert patches[0].shape == (3, 17, 24)  # with the class token
     theirs = nn.MultiheadAttention(16, 2, kdim=24, vdim=24, batch_first=True)
     key, value = pool.cross.kv.weight.chunk(2)
     theirs.load_state_dict(
@@ -131,14 +127,14 @@ def test_queries_look_at_the_patches_once():
             "out_proj.bias": pool.cross.out.bias,
         }
     )
-    seen = pool.norm_patches(patches[0])
-    expected = pool.norm(theirs(pool.norm_queries(pool.queries).repeat(3, 1, 1), seen, seen)[0])
+    memory = pool.cross.norm_memory(patches[0])
+    expected = pool.norm(theirs(pool.norm_queries(pool.queries).repeat(3, 1, 1), memory, memory)[0])
     torch.testing.assert_close(torch.cat([encoded.pooled[:, None], encoded.features], 1), expected)
 
 
-def test_a_border_that_is_no_patch_is_cut_where_that_is_wanted():
+def test_crop_to_patches_drops_the_pixels_beyond_the_last_whole_patch():
     """As timm's SigLIP so400m/14 does at 384 pixels."""
-    encoder = make(pooling="map", image_size=37, cut=True)
+    encoder = make(pooling="map", image_size=37, crop_to_patches=True)
     theirs = timm.create_model(
         "vit_base_patch16_siglip_224",
         pretrained=False,
@@ -156,7 +152,7 @@ def test_a_border_that_is_no_patch_is_cut_where_that_is_wanted():
 
 
 def test_features_are_in_reading_order():
-    encoder = make(layers=0)  # a patch sees only itself
+    encoder = make(layers=0)  # a feature depends on its patch alone
     images = torch.randn(1, 3, 32, 32)
     changed = images.clone()
     changed[:, :, 9, 30] += 5  # row 1, column 3 of the 4 x 4 patches
@@ -164,14 +160,14 @@ def test_features_are_in_reading_order():
     assert moved.nonzero().flatten().tolist() == [7]
 
 
-def test_a_convolutional_stem_takes_the_place_of_the_patches():
+def test_a_convolutional_stem_replaces_the_linear_patches():
     encoder = make(stem_channels=(4, 8), stem_depths=(1, 1, 0), pooling="avg")
     encoded = encoder(torch.randn(2, 3, 32, 32))
     assert encoded.features.shape == (2, 16, 24)
     assert any("patches.layers" in name for name, _ in encoder.named_parameters())
 
 
-def test_what_does_not_fit_is_refused():
+def test_mistakes():
     with pytest.raises(ValueError, match=r"pooling: expected one of .*, got 'max'"):
         ImageEncoderConfig(pooling="max")
     with pytest.raises(ValueError, match="image_size: expected a multiple of patch_size 16, got 40"):
@@ -183,15 +179,13 @@ def test_what_does_not_fit_is_refused():
             make(**stem)(torch.zeros(1, 3, 32, 36))
 
 
-@pytest.mark.parametrize("before", [0, 1])
-def test_positions_between_the_learned_ones(before):
-    """Those of a plane lie on it, and what stands before the patches stays."""
-    y, x = torch.meshgrid(torch.arange(6.0), torch.arange(6.0), indexing="ij")
-    positions = torch.cat([torch.full((before, 2), 9.0), torch.stack([y, x], -1).flatten(0, 1)])
-    assert positions_for(positions, (6, 6)) is positions
-    found = positions_for(positions, (3, 12))
-    assert found[:before].tolist() == [[9.0, 9.0]] * before
-    grid = found[before:].unflatten(0, (3, 12))
-    assert (grid[1:, :, 0] > grid[:-1, :, 0]).all()
-    assert (grid[:, 1:, 1] > grid[:, :-1, 1]).all()
-    torch.testing.assert_close(grid[1, :, 0], torch.full((12,), 2.5))
+@torch.no_grad()
+def test_learned_positions_are_resized_to_the_image():
+    """A larger image gets interpolated positions; every patch of a constant image then differs by them alone."""
+    encoder = make(layers=0, pooling="avg")
+    encoder.norm = nn.Identity()
+    features = encoder(torch.zeros(1, 3, 64, 32)).features[0] - encoder.patches.bias
+    expected = nn.functional.interpolate(
+        encoder.positions.T.reshape(1, 24, 4, 4), (8, 4), mode="bicubic", antialias=True
+    )
+    torch.testing.assert_close(features, expected[0].flatten(1).T)

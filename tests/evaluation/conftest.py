@@ -43,10 +43,7 @@ class ColourModel:
 
     def embed_texts(self, texts: list[str]) -> Tensor:
         self.texts += len(texts)
-        rows = [
-            torch.tensor([rgb for name, rgb in COLOURS.items() if name in text]).float().sum(0)
-            for text in texts
-        ]
+        rows = [torch.tensor([rgb for name, rgb in COLOURS.items() if name in text]).float().sum(0) for text in texts]
         return F.normalize(torch.stack(rows), dim=1)
 
     def class_embeddings(self, class_names: list[str], templates: list[str] | None) -> Tensor:

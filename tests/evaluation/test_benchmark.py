@@ -48,9 +48,7 @@ def test_all_figures(model, root: Path) -> None:
 
 
 def test_a_metric_registered_outside_appears_for_every_set_with_its_task(model, root: Path) -> None:
-    METRICS.register(
-        "caption_words", Metric("caption", lambda found: np.array([len(c.split()) for c in found[0]]))
-    )
+    METRICS.register("caption_words", Metric("caption", lambda found: np.array([len(c.split()) for c in found[0]])))
     METRICS.register("mean_rank", Metric("search", lambda found: found.text_to_image.double()))
     METRICS.register("labels", Metric("classify", lambda found: len(found.labels), "count"))
     try:
@@ -80,9 +78,7 @@ def test_strategies_and_limit(model, root: Path) -> None:
     found = report.flat()
     both = CAPTIONS + [f"{measure} (beam,num_beams=2)" for measure in CAPTIONS]
     assert list(found) == names("rsicd", both) + names("flickr8k", both)
-    assert (
-        found["rsicd/CIDEr (beam,num_beams=2)"] < found["rsicd/CIDEr"]
-    )  # "with a border" is in no reference
+    assert found["rsicd/CIDEr (beam,num_beams=2)"] < found["rsicd/CIDEr"]  # "with a border" is in no reference
     assert {row.n for row in report.rows} == {5}
     assert {(row.measure, row.strategy) for row in report.rows} == {
         (measure, strategy) for measure in CAPTIONS for strategy in (None, "beam,num_beams=2")

@@ -65,10 +65,7 @@ def test_a_report_holds_the_bins_of_the_chart():
 
 def test_wrong_answers_come_first():
     red, green = Image.new("RGB", (50, 50), (250, 0, 0)), Image.new("RGB", (50, 50), (0, 250, 0))
-    answers = [
-        GalleryEntry(green, "cat", "cat", 0.9, "a cat"),
-        GalleryEntry(red, "dog", "cat", 0.6, "$ \\frac{ $"),
-    ]
+    answers = [GalleryEntry(green, "cat", "cat", 0.9, "a cat"), GalleryEntry(red, "dog", "cat", 0.6, "$ \\frac{ $")]
     chart = opened(gallery_chart(answers, across=2), "JPEG")
     middle = [chart.getpixel((chart.width * x // 4, chart.height // 3)) for x in (1, 3)]
     for colour, drawn in zip(middle, [(250, 0, 0), (0, 250, 0)], strict=True):

@@ -52,9 +52,7 @@ def test_figures_of_a_card_are_read_back() -> None:
     beam = Measure("flickr8k", "CIDEr", 0.21, 1000, strategy="beam")
     figures = json.loads(json.dumps(Report((*REPORT.rows, beam)).figures()))
     assert figures[2]["value"] == 0.1845
-    assert [measure.shown for measure in read_measures(figures)] == [row.shown for row in REPORT.rows] + [
-        "0.210"
-    ]
+    assert [measure.shown for measure in read_measures(figures)] == [row.shown for row in REPORT.rows] + ["0.210"]
     assert read_measures(figures)[-1].cells() == ("flickr8k", "CIDEr (beam)", "0.210", "1000")
     assert read_measures({"top-1": 0.5}) == read_measures(None) == []
     with pytest.raises(ValueError, match=r"figures\[0\]: expected .*'value'"):

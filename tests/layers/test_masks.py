@@ -1,14 +1,14 @@
-"""Masks against loops."""
+"""Masks compared with loops."""
 
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multimodal.layers import causal_mask, lengths_until, padding_mask_from
+from multimodal.layers import causal_mask, lengths_until, mask_from_lengths
 
 
 @given(st.integers(1, 6), st.integers(0, 6))
-def test_causal_mask_sees_itself_and_what_came_before(queries, before):
+def test_causal_mask_attends_to_itself_and_to_earlier_positions(queries, before):
     keys = before + queries
     expected = [[key <= before + query for key in range(keys)] for query in range(queries)]
     assert causal_mask(queries, keys).tolist() == expected
@@ -22,6 +22,6 @@ def test_lengths_end_with_the_first_eos(rows):
 
 
 @given(st.integers(1, 8), st.lists(st.integers(0, 8), min_size=1))
-def test_padding_mask_is_true_at_the_front(length, lengths):
+def test_mask_from_lengths_is_true_at_the_front(length, lengths):
     expected = [[i < n for i in range(length)] for n in lengths]
-    assert padding_mask_from(torch.tensor(lengths), length).tolist() == expected
+    assert mask_from_lengths(torch.tensor(lengths), length).tolist() == expected

@@ -1,3 +1,5 @@
+"""The convolutional stem."""
+
 import pytest
 import torch
 
@@ -34,7 +36,7 @@ def test_patches_are_in_reading_order():
     assert int(changed.argmax()) == 7
 
 
-def test_an_image_is_the_same_alone_and_in_a_batch():
+def test_an_image_gives_the_same_alone_and_in_a_batch():
     stem = make()
     images = torch.randn(5, 3, 32, 32)
     torch.testing.assert_close(stem(images)[2:3], stem(images[2:3]), atol=1e-5, rtol=1e-5)
@@ -53,7 +55,7 @@ def test_residual_blocks_start_as_the_identity(bare):
     torch.testing.assert_close(with_blocks(images), without(images))
 
 
-def test_what_does_not_fit_is_refused():
+def test_sizes_that_do_not_match_are_refused():
     with pytest.raises(ValueError, match=r"expected patch_size = 2 \*\* .* got patch_size 16"):
         make(patch=16)
     with pytest.raises(ValueError, match="one more of depths than of channels"):

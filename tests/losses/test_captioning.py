@@ -1,4 +1,4 @@
-"""The captioning loss beside a loop over tokens."""
+"""The captioning loss compared with a loop over tokens."""
 
 import math
 
@@ -19,7 +19,7 @@ def make_batch():
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_it_is_the_mean_over_real_tokens(smoothing):
+def test_the_loss_is_the_mean_over_real_tokens(smoothing):
     logits, targets, mask = make_batch()
     losses = []
     for row in range(B):
@@ -37,7 +37,7 @@ def test_it_is_the_mean_over_real_tokens(smoothing):
     assert (ours[~mask] == 0).all()
 
 
-def test_what_stands_in_the_padding_is_ignored():
+def test_padding_is_ignored():
     logits, targets, mask = make_batch()
     expected = captioning_loss(logits, targets, mask)
     noisy = logits.detach().clone()
@@ -45,12 +45,12 @@ def test_what_stands_in_the_padding_is_ignored():
     assert torch.equal(captioning_loss(noisy, targets.masked_fill(~mask, -1), mask), expected)
 
 
-def test_even_logits_cost_the_log_of_the_vocabulary():
+def test_equal_logits_give_the_log_of_the_vocabulary_size():
     _, targets, mask = make_batch()
     assert captioning_loss(torch.zeros(B, L, V), targets, mask).item() == pytest.approx(math.log(V))
 
 
-def test_without_a_real_token_it_is_zero():
+def test_the_loss_without_a_real_token_is_zero():
     logits, targets, mask = make_batch()
     loss = captioning_loss(logits, targets, torch.zeros_like(mask))
     loss.backward()

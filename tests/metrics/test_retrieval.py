@@ -20,11 +20,7 @@ def image_text_recall(
     images: Tensor, texts: Tensor, image_of_text: Tensor, ks: tuple[int, ...] = (1, 5, 10)
 ) -> dict[str, float]:
     found = image_text_ranks(images, texts, image_of_text)._asdict()
-    return {
-        f"{side}_recall@{k}": recall_per_query(each, k).mean().item()
-        for side, each in found.items()
-        for k in ks
-    }
+    return {f"{side}_recall@{k}": recall_per_query(each, k).mean().item() for side, each in found.items() for k in ks}
 
 
 def plain_recall(similarity: Tensor, positives: Tensor, k: int) -> float:

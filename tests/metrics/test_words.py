@@ -22,9 +22,7 @@ SENTENCES = {
     "You can't and cannot, gonna, wanna, gotta": "you ca n't and can not gon na wan na got ta",
     "'Tis a slip 'n' slide o'clock, ma'am": "'t is a slip 'n' slide o'clock ma'am",
     "rock'n'roll in the '90s": "rock 'n' roll in the '90s",
-    "An ant's-eye-view of a t-shirt - a black-and-white one": (
-        "an ant 's eye-view of a t-shirt a black-and-white one"
-    ),
+    "An ant's-eye-view of a t-shirt - a black-and-white one": ("an ant 's eye-view of a t-shirt a black-and-white one"),
     "a man--a tall one--sits...alone": "a man a tall one sits alone",
     "cup full of tea..": "cup full of tea",
     "Mr. Smith Jr. of St. Louis etc. and the R.V. of J. Doe": (

@@ -280,9 +280,7 @@ class SignalTransform:
 
     def read(self, source):
         try:
-            values = (
-                np.loadtxt(source, ndmin=1) if isinstance(source, Path) else np.asarray(source, np.float64)
-            )
+            values = np.loadtxt(source, ndmin=1) if isinstance(source, Path) else np.asarray(source, np.float64)
         except ValueError as error:
             raise InputError(f"expected numbers, got {error}") from error
         return torch.from_numpy(values[: self.length]).float()

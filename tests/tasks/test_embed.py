@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from multimodal.preprocess import ImageError, open_image
-from multimodal.tasks import embed_named_images
+from multimodal.tasks import embed_named
 
 
 def one_by_one(model, paths):
@@ -64,10 +64,8 @@ def test_nothing(tiny_model, tmp_path):
 def test_a_broken_picture_in_a_folder_is_left_out(tiny_model, photos):
     (photos / "1.png").write_bytes(b"\x89PNG not really")
     (photos / "sub folder" / "broken.png").write_bytes(b"")
-    with pytest.warns(
-        UserWarning, match=r"2 of 7 images could not be used: .*1\.png: .*; .*broken\.png: "
-    ) as caught:
-        found = embed_named_images(tiny_model, photos)
+    with pytest.warns(UserWarning, match=r"2 of 7 images could not be used: .*1\.png: .*; .*broken\.png: ") as caught:
+        found = embed_named(tiny_model, photos)
     assert len(caught) == 1
     assert caught[0].filename == __file__  # the line of the caller
     assert [Path(name).name for name in found.names] == ["0.png", "2.png", "3.png", "4.png", "5.png"]
@@ -136,9 +134,7 @@ def test_bfloat16(make_model, photos):
     expected = model.embed_images(photos), model.embed_texts(["a cat"])
     model.to(dtype=torch.bfloat16)
     assert model.dtype == torch.bfloat16
-    for found, exact in zip(
-        (model.embed_images(photos), model.embed_texts(["a cat"])), expected, strict=True
-    ):
+    for found, exact in zip((model.embed_images(photos), model.embed_texts(["a cat"])), expected, strict=True):
         assert found.dtype == torch.float32
         torch.testing.assert_close(found.norm(dim=1), torch.ones(len(found)))
         assert (found * exact).sum(1).min() > 0.99

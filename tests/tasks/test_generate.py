@@ -81,9 +81,7 @@ def test_numbers_that_are_refused(tiny_model, photos):
 
 def test_a_model_without_a_decoder(make_model, photos):
     model = make_model(decoder=False, name="towers")
-    with pytest.raises(
-        ValueError, match="expected one that can caption, got 'towers', which can classify, search"
-    ):
+    with pytest.raises(ValueError, match="expected one that can caption, got 'towers', which can classify, search"):
         model.caption(photos)
 
 

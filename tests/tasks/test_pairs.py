@@ -141,9 +141,7 @@ def test_how_long_answers_are(answerer, photos):
 
 
 def test_beams_find_likelier_answers(answerer, photos):
-    greedy, beams = (
-        answerer.answer(photos, "a fox?", strategy) for strategy in (Greedy(), Beam(num_beams=4))
-    )
+    greedy, beams = (answerer.answer(photos, "a fox?", strategy) for strategy in (Greedy(), Beam(num_beams=4)))
     assert max(b.score - g.score for b, g in zip(beams, greedy, strict=True)) > 0
     alone = [answerer.answer(path, "a fox?", Beam(num_beams=4)).text for path in paths(photos)]
     assert alone == [answer.text for answer in beams]

@@ -31,19 +31,13 @@ def test_the_model_table_decides_what_is_built():
         ({"name": ".."}, "name: expected a name for a folder"),
         ({"data": []}, r"data: expected at least one \[\[data\]\]"),
         ({"data": [{"path": "a", "wait": 1}]}, r"run.data\[0\]: expected keys among .*, got \['wait'\]"),
-        (
-            {"inputs": {"text": {"kind": "words"}}},
-            r"run.inputs.text.kind: expected one of \[.*'bpe'.*\], got 'words'",
-        ),
+        ({"inputs": {"text": {"kind": "words"}}}, r"run.inputs.text.kind: expected one of \[.*'bpe'.*\], got 'words'"),
         ({"objective": []}, r"objective: expected at least one \[\[objective\]\]"),
         (
             {"objective": [{"kind": "magic"}]},
             r"run.objective\[0\].kind: expected one of \[.*'captioning'.*, got 'magic'",
         ),
-        (
-            {"objective": [{"kind": "captioning", "wait": 1}]},
-            r"run.objective\[0\]: expected keys .*, got \['wait'\]",
-        ),
+        ({"objective": [{"kind": "captioning", "wait": 1}]}, r"run.objective\[0\]: expected keys .*, got \['wait'\]"),
         ({"model": {}}, r"run.model.kind: expected one of \[.*'coca'.*\], got None"),
         ({"model": {"kind": "dual_encoder"}}, r"run.model: expected \['encoders'\]"),
         (
@@ -57,10 +51,7 @@ def test_the_model_table_decides_what_is_built():
             r"stages\[1\].image_size: expected at least 1, got 0",
         ),
         ({"stages": [{"steps": 1, "weights": [1, 2]}]}, r"stages\[0\].weights: expected 1, one for each"),
-        (
-            {"stages": [{"steps": 1, "image_size": 40}]},
-            r"image_size: expected a multiple of patch_size 16, got 40",
-        ),
+        ({"stages": [{"steps": 1, "image_size": 40}]}, r"image_size: expected a multiple of patch_size 16, got 40"),
         ({"stages": [{"image_size": 32}]}, r"run.stages\[0\]: expected \['steps'\]"),
         ({"optimizer": {"beta3": 0.1}}, r"run.optimizer: expected keys .*\['beta3'\]"),
     ],
@@ -79,12 +70,7 @@ def test_a_stage_takes_from_the_run_what_it_does_not_say():
     first, second = run.plan()
     assert (first.start, first.end, second.start, second.end) == (0, 3, 3, 7)
     assert (first.batch_size, first.image_size, first.freeze, first.weights) == (4, 16, (), (2.0,))
-    assert (second.batch_size, second.image_size, second.freeze, second.weights) == (
-        8,
-        32,
-        ("encoders",),
-        (1.0,),
-    )
+    assert (second.batch_size, second.image_size, second.freeze, second.weights) == (8, 32, ("encoders",), (1.0,))
     assert first.objective == {"contrastive": 1.0, "captioning": 0.0}
     assert second.objective == {"contrastive": 1.0, "captioning": 1.0}
     assert first.optimizer == run.optimizer
@@ -93,13 +79,7 @@ def test_a_stage_takes_from_the_run_what_it_does_not_say():
 
 def test_without_stages_the_run_is_one():
     [stage] = run_config(table(steps=7)).plan()
-    assert (stage.start, stage.end, stage.batch_size, stage.image_size, stage.weights) == (
-        0,
-        7,
-        16,
-        32,
-        (1.0,),
-    )
+    assert (stage.start, stage.end, stage.batch_size, stage.image_size, stage.weights) == (0, 7, 16, 32, (1.0,))
 
 
 def test_files_that_are_not_runs(tmp_path):

@@ -15,11 +15,7 @@ def test_a_resumed_log_forgets_what_will_be_repeated(tmp_path):
     again = MetricsLog(path, from_step=20)
     again.add(step=30, loss=0.5)
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    assert (
-        rows
-        == again.rows
-        == [{"step": 10, "loss": 0.1}, {"step": 20, "loss": 0.05}, {"step": 30, "loss": 0.5}]
-    )
+    assert rows == again.rows == [{"step": 10, "loss": 0.1}, {"step": 20, "loss": 0.05}, {"step": 30, "loss": 0.5}]
     assert MetricsLog(path).rows == []
     assert path.read_text() == ""
 
@@ -31,10 +27,7 @@ def test_curves_are_a_picture_even_of_little(tmp_path):
         ([], (800, 300)),
         ([row], (800, 300)),
         ([row, {"step": 1, "validation": figures}], (800, 300)),  # measured once: no curve
-        (
-            [row, *({"step": n, "validation": figures} for n in (1, 2))],
-            (1600, 600),
-        ),  # loss, rate, x, y; top-1 below
+        ([row, *({"step": n, "validation": figures} for n in (1, 2))], (1600, 600)),  # loss, rate, x, y; top-1 below
     ):
         draw_curves(rows, tmp_path / "curves.png")
         with Image.open(tmp_path / "curves.png") as picture:

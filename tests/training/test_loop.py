@@ -43,7 +43,8 @@ def test_a_run_leaves_a_model_its_figures_and_its_curves(make_run, shapes, tmp_p
         seen.append(model.embed_texts(["a red circle"]))
         return Report((Measure("set", "measure", 0.25 * len(seen), 1),))
 
-    run = make_run(evaluate_every=4, card={"about": "A test."}, resize="squash")
+    inputs = table()["inputs"] | {"image": {"kind": "image", "image_size": 32, "resize": "squash"}}
+    run = make_run(evaluate_every=4, card={"about": "A test."}, inputs=inputs)
     out = train(run, tmp_path / "run", shapes, device=CPU, evaluate=evaluate)
     rows = metrics(out)
     steps = [row for row in rows if "loss" in row]
@@ -57,7 +58,7 @@ def test_a_run_leaves_a_model_its_figures_and_its_curves(make_run, shapes, tmp_p
     ]
     with Image.open(out / "curves.png") as picture:
         assert picture.format == "PNG"
-    model = load(out, device=CPU)
+    model = load(out, device=CPU, dtype=torch.float32)
     assert model.transform.resize == "squash"
     assert model.can == {"classify", "search", "caption"}
     assert torch.equal(model.embed_texts(["a red circle"]), seen[-1])
@@ -140,7 +141,7 @@ def test_labels_may_come_in_a_later_stage(make_run, shapes, tmp_path):
     ("last", "message"),
     [
         ({"freeze": ["eyes"]}, "expected the name of a module"),
-        ({"weights": [0]}, "weights: expected numbers from 0, not all 0"),
+        ({"weights": [0]}, "weights: expected numbers of at least 0, not all 0"),
         ({"objective": {"contrastive": 0.0, "captioning": 0.0}}, "expected a term with a weight"),
         ({"objective": {"sigmoid": 1.0}}, r"expected terms of the run, .*, got \['sigmoid'\]"),
     ],
@@ -173,9 +174,7 @@ def test_resume_starts_where_there_is_nothing_and_never_mixes_runs(finished, mak
 
 def test_numbers_that_are_not_finite_stop_the_run_before_the_step(make_run, shapes, tmp_path):
     run = make_run(optimizer={"lr": 1e30, "warmup": 0, "weight_decay": 0.0}, checkpoint_every=1)
-    with pytest.raises(
-        TrainingError, match=r"step 1: expected finite numbers, got loss .*; samples: train/"
-    ) as caught:
+    with pytest.raises(TrainingError, match=r"step 1: expected finite numbers, got loss .*; samples: train/") as caught:
         train(run, tmp_path / "run", shapes, device=CPU)
     assert "and 8 more" in str(caught.value)
     state = load_file(tmp_path / "run" / "state.safetensors")
@@ -223,3 +222,19 @@ def test_two_ranks_train_as_one(finished, shapes, tmp_path):
     for name in theirs:
         if name.startswith("master."):
             torch.testing.assert_close(ours[name], theirs[name], atol=2e-4, rtol=1e-3)
+
+
+def test_blip_trains_with_its_three_terms(make_run, shapes, tmp_path):
+    model = table()["model"]
+    text = model["encoders"]["text"] | {"causal": False, "pooling": "cls"}
+    model = model | {"kind": "blip", "encoders": model["encoders"] | {"text": text}}
+    objective = [{"kind": "contrastive"}, {"kind": "matching", "weight": 0.5}, {"kind": "captioning"}]
+    out = train(make_run(model=model, objective=objective), tmp_path / "run", shapes, device=CPU)
+    rows = [row for row in metrics(out) if "loss" in row]
+    for row in rows:
+        expected = row["contrastive"] + 0.5 * row["matching"] + row["captioning"]
+        assert row["loss"] == pytest.approx(expected, rel=1e-5)
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    model = load(out, device=CPU, dtype=torch.float32, verify=True)
+    assert model.can == {"classify", "search", "caption", "match"}
+    assert 0 < model.match(Image.new("RGB", (40, 40)), "a red circle").score < 1

@@ -145,18 +145,13 @@ def test_matching_against_a_loop_over_pairs(blip, batch, monkeypatch):
     """With known negatives, the loss is the mean cross-entropy of B pairs that match and 2 B that do not."""
     groups = torch.tensor([0, 1, 2, 2, 4, 5, 6, 7, 0, 9])
     wrong = groups[:, None] != groups[None]
-    drawn = [
-        wrong.float().argmax(1),
-        wrong.flip(1).float().argmax(1).sub(9).neg(),
-    ]  # first and last wrong partner
+    drawn = [wrong.float().argmax(1), wrong.flip(1).float().argmax(1).sub(9).neg()]  # first and last wrong partner
     monkeypatch.setattr("multimodal.training.objectives.matching.draw_negatives", lambda *_: drawn.pop(0))
     texts, images = [column.tolist() for column in drawn]
     loss = Objective(blip, [MatchingConfig()], DATA)(batch)["matching"]
 
     def pair(image, text):
-        return blip.match(
-            {"image": batch.inputs["image"][image][None], "text": batch.inputs["text"][text][None]}
-        )
+        return blip.match({"image": batch.inputs["image"][image][None], "text": batch.inputs["text"][text][None]})
 
     expected = [F.cross_entropy(pair(i, i), torch.tensor([1])) for i in range(10)]
     expected += [F.cross_entropy(pair(i, texts[i]), torch.tensor([0])) for i in range(10)]
@@ -178,6 +173,4 @@ def test_a_batch_of_one_group_has_no_negatives(blip, batch):
     same = batch._replace(groups=torch.zeros(10, dtype=torch.int64))
     loss = Objective(blip, [MatchingConfig()], DATA)(same)["matching"]
     logits = blip.match(same.inputs)
-    torch.testing.assert_close(
-        loss, F.cross_entropy(logits, torch.ones(10, dtype=torch.int64)), atol=1e-5, rtol=1e-5
-    )
+    torch.testing.assert_close(loss, F.cross_entropy(logits, torch.ones(10, dtype=torch.int64)), atol=1e-5, rtol=1e-5)

@@ -13,7 +13,5 @@ def test_the_network_reads_what_the_tokenizer_writes():
     text = with_tokenizer(config, tokenizer).encoders["text"]
     assert (text.vocab_size, text.context_length, text.eos_id) == (tokenizer.vocab_size, 12, 2)
     endless = HFTokenizer(tokenizer.tokenizer_json, HFSettings(12, pad_id=0))
-    with pytest.raises(
-        ValueError, match="expected one with an eos_id, by which a text is known to end, got none"
-    ):
+    with pytest.raises(ValueError, match="expected one with an eos_id, which marks the end of a text, got none"):
         with_tokenizer(config, endless)

@@ -11,12 +11,7 @@ from torch import nn
 
 from tests.preprocess.texts.peers import PEERS, clip_files
 
-TOWER = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-}
+TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 OPEN_CLIP = {
     "embed_dim": 16,
     "vision_cfg": {"image_size": 32, "patch_size": 16, "width": 64, "layers": 2},
@@ -54,15 +49,8 @@ def saved_clip(folder: Path) -> Path:
     """CLIP of transformers."""
     from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
-    text = TOWER | {
-        "max_position_embeddings": 64,
-        "vocab_size": 514,
-        "bos_token_id": 512,
-        "eos_token_id": 513,
-    }
-    config = CLIPConfig(
-        text_config=text, vision_config=TOWER | {"image_size": 32, "patch_size": 16}, projection_dim=16
-    )
+    text = TOWER | {"max_position_embeddings": 64, "vocab_size": 514, "bos_token_id": 512, "eos_token_id": 513}
+    config = CLIPConfig(text_config=text, vision_config=TOWER | {"image_size": 32, "patch_size": 16}, projection_dim=16)
     spread(CLIPModel(config)).save_pretrained(folder)
     letters().save_pretrained(folder)
     square = {"height": 32, "width": 32}

@@ -21,9 +21,7 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.folders: dict[str, Path] = {}
         self.gated: set[str] = set()
-        self.cut: dict[
-            str, int
-        ] = {}  # files that break off after so many bytes; asked for again, they are gone
+        self.cut: dict[str, int] = {}  # files that break off after so many bytes; asked for again, they are gone
         self.broken: set[str] = set()  # which have broken off
         self.spoiled: set[str] = set()  # files of which one bit is another on the way
         self.log: list[str] = []
@@ -34,9 +32,7 @@ class Hub(ThreadingHTTPServer):
 
     @property
     def downloaded(self) -> set[str]:
-        return {
-            line.rpartition("/")[2] for line in self.log if line.startswith("GET") and "/resolve/" in line
-        }
+        return {line.rpartition("/")[2] for line in self.log if line.startswith("GET") and "/resolve/" in line}
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -131,9 +131,7 @@ def test_another_hash_is_refused_and_removed(hub, folder):
 def test_an_interrupted_download_is_repeated(hub, tmp_path):
     hub.cut["model.safetensors"] = 1000
     refused(FileNotFoundError, "503")
-    assert not [
-        path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.stat().st_size == 1000
-    ]
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.stat().st_size == 1000]
     refused(FileNotFoundError, "503")
     hub.cut.clear()
     assert load(NAME, device="cpu").can == {"classify", "search"}
@@ -164,16 +162,9 @@ def test_a_repository_without_weights(hub, tmp_path):
 
 
 def test_without_a_network_the_error_says_what_to_put_where(nowhere):
-    refused(
-        FileNotFoundError,
-        f"`multimodal download {NAME} --to FOLDER`",
-        "model.safetensors",
-        "load that FOLDER",
-    )
+    refused(FileNotFoundError, f"`multimodal download {NAME} --to FOLDER`", "model.safetensors", "load that FOLDER")
     tag = "ViT-B-32:laion2b_s34b_b79k"
-    refused(
-        FileNotFoundError, f"`multimodal download {tag} --to FOLDER`", "open_clip_model.safetensors", name=tag
-    )
+    refused(FileNotFoundError, f"`multimodal download {tag} --to FOLDER`", "open_clip_model.safetensors", name=tag)
 
 
 def test_a_folder_never_uses_the_network(hub, folder, monkeypatch):
@@ -218,10 +209,7 @@ def test_a_tag_finds_its_file(hub, tmp_path):
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        (
-            "ViT-B-32:nobody",
-            r"ViT-B-32:nobody: expected a tag of ViT-B-32, such as \['openai', .*\], got 'nobody'",
-        ),
+        ("ViT-B-32:nobody", r"ViT-B-32:nobody: expected a tag of ViT-B-32, such as \['openai', .*\], got 'nobody'"),
         ("ViT-Z:openai", "ViT-Z:openai: expected an architecture of open_clip, got 'ViT-Z'"),
     ],
 )
@@ -262,9 +250,7 @@ def test_download_of_a_tag_has_a_config(hub, tmp_path):
         "open_clip_model.safetensors",
         "open_clip_config.json",
     }
-    with pytest.raises(
-        ValueError, match=r"image_size: expected 64, .* got 224"
-    ):  # the weights of a smaller model
+    with pytest.raises(ValueError, match=r"image_size: expected 64, .* got 224"):  # the weights of a smaller model
         load(tmp_path / "out", device="cpu")
 
 
@@ -282,9 +268,7 @@ def test_the_command_with_the_settings_of_the_hub(hub: Hub, tmp_path):
     command = [sys.executable, "-m", "multimodal.cli", "download", NAME, "--to", str(tmp_path / "clip")]
     terminal, stderr = os.openpty()
     termios.tcsetwinsize(stderr, (24, 100))
-    done = subprocess.run(
-        command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True, timeout=120
-    )
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True, timeout=120)
     assert done.stdout.startswith(f"{tmp_path / 'clip'}: 5 files, ")
     assert re.search(rb"model.safetensors:? +100%", os.read(terminal, 100_000))
     os.close(terminal)

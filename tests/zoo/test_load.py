@@ -63,11 +63,7 @@ def test_a_folder_of_open_clip(copied, kind):
 
 @pytest.mark.parametrize(
     ("kind", "can"),
-    [
-        ("captioner", {"caption"}),
-        ("matcher", {"classify", "search", "match"}),
-        ("answerer", {"answer"}),
-    ],
+    [("captioner", {"caption"}), ("matcher", {"classify", "search", "match"}), ("answerer", {"answer"})],
 )
 def test_abilities_of_blip(checkpoint, kind, can):
     model = load(checkpoint(kind), device="cpu")

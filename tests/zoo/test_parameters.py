@@ -16,9 +16,7 @@ SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_attention_heads":
 
 def clip(patch_size, projection=512, text=None, vision=None):
     vision = {"patch_size": patch_size} | (vision or {})
-    return hf.CLIPModel(
-        hf.CLIPConfig(text_config=text or {}, vision_config=vision, projection_dim=projection)
-    )
+    return hf.CLIPModel(hf.CLIPConfig(text_config=text or {}, vision_config=vision, projection_dim=projection))
 
 
 def siglip(text, vision):
@@ -37,9 +35,7 @@ PEERS = {
     "openai/clip-vit-base-patch16": lambda: clip(16),
     "openai/clip-vit-large-patch14": lambda: clip(14, 768, TEXT, LARGE),
     "google/siglip-base-patch16-224": lambda: siglip({}, {}),
-    "google/siglip-so400m-patch14-384": lambda: siglip(
-        SO400M, SO400M | {"patch_size": 14, "image_size": 384}
-    ),
+    "google/siglip-so400m-patch14-384": lambda: siglip(SO400M, SO400M | {"patch_size": 14, "image_size": 384}),
     "Salesforce/blip-image-captioning-base": lambda: blip(hf.BlipForConditionalGeneration),
     "Salesforce/blip-image-captioning-large": lambda: blip(hf.BlipForConditionalGeneration, LARGE),
     "Salesforce/blip-itm-base-coco": lambda: blip(hf.BlipForImageTextRetrieval),
@@ -61,10 +57,7 @@ def test_the_shipped_model_is_as_listed():
     [listed] = [each for each in models() if each.where == "in the package"]
     model = load(listed.name, device="cpu")
     assert (listed.num_parameters, set(listed.can)) == (model.num_parameters, model.can)
-    assert (
-        json.loads((SHIPPED["small"] / "config.json").read_text())["card"]["contract"]
-        == model.card["contract"]
-    )
+    assert json.loads((SHIPPED["small"] / "config.json").read_text())["card"]["contract"] == model.card["contract"]
 
 
 def test_all_models_are_counted():

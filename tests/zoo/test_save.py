@@ -53,9 +53,7 @@ def put_tensors(folder, tensors):
 def test_a_loaded_model_is_the_saved_one_rounded(written):
     folder, model = written
     loaded = load_exact(folder)
-    for (name, ours), theirs in zip(
-        loaded.network.named_parameters(), model.network.parameters(), strict=True
-    ):
+    for (name, ours), theirs in zip(loaded.network.named_parameters(), model.network.parameters(), strict=True):
         assert torch.equal(ours, theirs.to(torch.bfloat16).float() if theirs.ndim else theirs), name
     assert (loaded.name, loaded.can, loaded.card["about"]) == ("written", model.can, "x")
     assert loaded.transform == model.transform
@@ -114,10 +112,7 @@ def test_a_new_card_keeps_the_golden_vectors_and_the_contract(folder):
         ({"model": {"kind": "oracle"}}, r"model.kind: expected one of .*, got 'oracle'"),
         ({"model": {"embed_dim": 8}}, r"projections.image.weight: expected \(8, 32\), got \(16, 32\)"),
         ({"inputs.text": {"kind": "clip"}}, "inputs.text"),
-        (
-            {"inputs.text": {"context_length": 65}},
-            "contract.text.context_length: expected 64 as saved, got 65",
-        ),
+        ({"inputs.text": {"context_length": 65}}, "contract.text.context_length: expected 64 as saved, got 65"),
     ],
 )
 def test_a_contradiction_is_refused(folder, keys, message):
@@ -152,9 +147,7 @@ def test_an_edited_config_contradicts_the_stored_contract(folder, place, keys, m
 def test_other_special_ids_contradict_the_stored_contract(tmp_path, make_model):
     """The config has the special ids of a tokenizer.json."""
     made = make_model(seed=3, decoder=False)
-    settings = HFSettings(
-        64, pad_id=0, bos_id=1, eos_id=made.tokenizer.eos_id, vocab_size=made.tokenizer.vocab_size
-    )
+    settings = HFSettings(64, pad_id=0, bos_id=1, eos_id=made.tokenizer.eos_id, vocab_size=made.tokenizer.vocab_size)
     definition = made.tokenizer.files()["tokenizer.json"].decode()
     inputs = made.inputs | {"text": HFTokenizer(definition, settings)}
     save_folder(tmp_path / "hf", "hf", made.network, inputs, {})
@@ -176,9 +169,7 @@ def test_a_model_saved_again_has_a_new_contract(written, tmp_path):
 
 def test_weights_that_do_not_match_are_refused(folder):
     tensors = load_file(folder / "model.safetensors")
-    put_tensors(
-        folder, {name: tensor for name, tensor in tensors.items() if not name.endswith("logit_scale")}
-    )
+    put_tensors(folder, {name: tensor for name, tensor in tensors.items() if not name.endswith("logit_scale")})
     with pytest.raises(ValueError, match=r"missing \['logit_scale'\], unknown \[\]"):
         load(folder, device="cpu")
     put_tensors(folder, tensors | {"spare": torch.zeros(1)})
@@ -208,9 +199,7 @@ def test_missing_files_are_named(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"expected a model folder with config\.json"):
         load(tmp_path / "empty")
-    with pytest.raises(
-        FileNotFoundError, match=r"expected a folder, a file, one of \['small'\].*, got 'ViT-Z'"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"expected a folder, a file, one of \['small'\].*, got 'ViT-Z'"):
         load("ViT-Z")
 
 

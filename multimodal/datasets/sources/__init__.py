@@ -13,11 +13,4 @@ SOURCES.register("folder", FolderReader())
 SOURCES.register("table", TableReader())
 SOURCES.register("tar", TarReader())
 
-__all__ = [
-    "SOURCES",
-    "SampleError",
-    "SourceOptions",
-    "SourceReader",
-    "make_entry",
-    "open_source",
-]
+__all__ = ["SOURCES", "SampleError", "SourceOptions", "SourceReader", "make_entry", "open_source"]

@@ -27,9 +27,7 @@ class FolderReader:
         return path.is_dir() and any(item.is_dir() and any(_files(item)) for item in visible(path))
 
     def read(self, path: Path, options: SourceOptions) -> Source:
-        options = SourceOptions(
-            TEMPLATES if options.templates is None else options.templates, options.suffixes
-        )
+        options = SourceOptions(TEMPLATES if options.templates is None else options.templates, options.suffixes)
         wanted = " or ".join(options.suffixes) or "no modality"
         samples: dict[Path, dict[str, Path]] = {}
         rejected: list[Rejected] = []

@@ -12,14 +12,7 @@ from torch import Tensor
 
 from multimodal.preprocess.images.error import ImageError, ImageNotFoundError
 from multimodal.preprocess.images.file_type import file_type
-from multimodal.preprocess.images.rgb import (
-    MAX_PIXELS,
-    check_size,
-    from_array,
-    from_tensor,
-    orientation_tag,
-    to_rgb,
-)
+from multimodal.preprocess.images.rgb import MAX_PIXELS, check_size, from_array, from_tensor, orientation_tag, to_rgb
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -90,9 +83,7 @@ def _open(source: Any, min_side: int | None) -> Reduced:
         return _full_size(from_tensor(source))
     if isinstance(source, np.ndarray):
         return _full_size(from_array(source))
-    raise ImageError(
-        f"expected a path, bytes, a PIL image, an array or a tensor, got {type(source).__name__}"
-    )
+    raise ImageError(f"expected a path, bytes, a PIL image, an array or a tensor, got {type(source).__name__}")
 
 
 def _read_file(path: "str | os.PathLike[str]") -> bytes:

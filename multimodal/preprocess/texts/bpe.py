@@ -74,7 +74,7 @@ class BPETokenizer(Tokenizer):
 PREPROCESSORS.register(
     BPETokenizer.kind,
     BPESettings,
-    lambda settings, folder: BPETokenizer(
-        read_text(folder / TOKENIZER_JSON), settings.context_length
-    ).verified(settings.sha256),
+    lambda settings, folder: BPETokenizer(read_text(folder / TOKENIZER_JSON), settings.context_length).verified(
+        settings.sha256
+    ),
 )

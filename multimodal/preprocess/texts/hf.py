@@ -114,7 +114,5 @@ class HFTokenizer(Tokenizer):
 PREPROCESSORS.register(
     HFTokenizer.kind,
     HFSettings,
-    lambda settings, folder: HFTokenizer(read_text(folder / TOKENIZER_JSON), settings).verified(
-        settings.sha256
-    ),
+    lambda settings, folder: HFTokenizer(read_text(folder / TOKENIZER_JSON), settings).verified(settings.sha256),
 )

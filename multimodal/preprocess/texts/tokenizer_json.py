@@ -105,9 +105,7 @@ def _from_clip(vocab: str, merges: str) -> str:
     """transformers' version of CLIP's byte-pair encoding from its vocab.json and merges.txt."""
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-    with raise_value_error(
-        f"expected a vocab.json with {CLIP_BOS} and {CLIP_EOS}, and the merges.txt of CLIP"
-    ):
+    with raise_value_error(f"expected a vocab.json with {CLIP_BOS} and {CLIP_EOS}, and the merges.txt of CLIP"):
         ids = json.loads(vocab)
         lines = [line for line in merges.split("\n") if line and not line.startswith("#version")]
         pairs = [(left, right) for left, right in (line.rstrip("\r").split(" ") for line in lines)]
@@ -118,10 +116,7 @@ def _from_clip(vocab: str, merges: str) -> str:
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
     )
     library.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(words, "removed", invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
+        [pre_tokenizers.Split(words, "removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     library.post_processor = processors.RobertaProcessing(
         (CLIP_EOS, eos), (CLIP_BOS, bos), trim_offsets=False, add_prefix_space=False

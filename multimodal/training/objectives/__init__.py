@@ -5,14 +5,7 @@ from multimodal.training.objectives.classification import Classification, Classi
 from multimodal.training.objectives.contrastive import Contrastive, ContrastiveConfig, Sigmoid, SigmoidConfig
 from multimodal.training.objectives.matching import Matching, MatchingConfig
 from multimodal.training.objectives.objective import Objective
-from multimodal.training.objectives.term import (
-    OBJECTIVES,
-    ObjectiveConfig,
-    Shared,
-    Term,
-    TermConfig,
-    TermData,
-)
+from multimodal.training.objectives.term import OBJECTIVES, ObjectiveConfig, Shared, Term, TermConfig, TermData
 
 __all__ = [
     "OBJECTIVES",

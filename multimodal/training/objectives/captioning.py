@@ -42,9 +42,7 @@ class Captioning(Term):
             longest = int(lengths.max()) if len(rows) else 2
             group = tokens[rows, :longest]
             memory = shared.memory(captioned[rows])
-            logits.append(
-                shared.network.decoder(group[:, :-1], memory).logits.flatten(0, 1)
-            )  # [b * (L - 1), V]
+            logits.append(shared.network.decoder(group[:, :-1], memory).logits.flatten(0, 1))  # [b * (L - 1), V]
             targets.append(group[:, 1:].flatten())
             masks.append(mask_from_lengths(lengths - 1, longest - 1).flatten())
         smoothing = self.config.label_smoothing

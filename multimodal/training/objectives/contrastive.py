@@ -21,9 +21,7 @@ class Contrastive(Term):
     def __init__(self, config: ContrastiveConfig, network: Any, data: TermData) -> None:
         super().__init__(config, network, data)
         if not isinstance(network, Embeds) or len(network.modalities) < 2:
-            raise ValueError(
-                "objective.contrastive: expected a model that embeds two modalities, got another"
-            )
+            raise ValueError("objective.contrastive: expected a model that embeds two modalities, got another")
 
     def trains(self, network: Any) -> Iterable[nn.Module | nn.Parameter]:
         return network.encoders, network.projections, network.logit_scale

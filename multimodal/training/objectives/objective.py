@@ -24,10 +24,7 @@ class Objective(nn.Module):
             raise ValueError(f"objective: expected each kind once, got {kinds}")
         self.network, self.eos_id = network, data.eos_id
         self.terms = nn.ModuleDict(
-            {
-                kind: OBJECTIVES.build(config, network, data)
-                for kind, config in zip(kinds, configs, strict=True)
-            }
+            {kind: OBJECTIVES.build(config, network, data) for kind, config in zip(kinds, configs, strict=True)}
         )
         self.weights: dict[str, float] = {}
         self.use({kind: config.weight for kind, config in zip(kinds, configs, strict=True)})

@@ -76,7 +76,5 @@ def token_ids(definition: str, *tokens: Any) -> list[int]:
     ids = [library.token_to_id(name) for name in names]
     missing = [name for name, number in zip(names, ids, strict=True) if number is None]
     if missing:
-        raise CheckpointError(
-            f"tokenizer: expected the tokens {names} in its vocabulary, got none for {missing}"
-        )
+        raise CheckpointError(f"tokenizer: expected the tokens {names} in its vocabulary, got none for {missing}")
     return [number for number in ids if number is not None]

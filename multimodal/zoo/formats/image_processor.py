@@ -94,9 +94,7 @@ def _effective(table: Mapping[str, Any]) -> str:
 def _names(kind: str) -> set[str]:
     """The names of the classes of transformers for one kind of image processor."""
     return {kind} | {
-        f"{kind}{what}{backend}"
-        for what in ("ImageProcessor", "FeatureExtractor")
-        for backend in ("", "Fast", "Pil")
+        f"{kind}{what}{backend}" for what in ("ImageProcessor", "FeatureExtractor") for backend in ("", "Fast", "Pil")
     }
 
 

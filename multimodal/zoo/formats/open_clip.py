@@ -11,13 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from multimodal.decoders import TextDecoderConfig
-from multimodal.encoders import (
-    ENCODERS,
-    ImageEncoderConfig,
-    OpenClipImageConfig,
-    OpenClipTextConfig,
-    TextEncoderConfig,
-)
+from multimodal.encoders import ENCODERS, ImageEncoderConfig, OpenClipImageConfig, OpenClipTextConfig, TextEncoderConfig
 from multimodal.models import CoCaConfig, DualEncoderConfig
 from multimodal.preprocess import ImageTransform
 from multimodal.zoo.checkpoint import Checkpoint, third_party
@@ -27,11 +21,7 @@ from multimodal.zoo.formats.open_clip_names import convert_weights
 from multimodal.zoo.formats.open_clip_tokenizer import read_tokenizer
 from multimodal.zoo.weights import OPEN_CLIP_CONFIG, CheckpointError, find_weights, read_weights
 
-RESIZES = {
-    "shortest": "crop",
-    "squash": "squash",
-    "longest": "pad",
-}  # resize_mode -> resize of `ImageTransform`
+RESIZES = {"shortest": "crop", "squash": "squash", "longest": "pad"}  # resize_mode -> resize of `ImageTransform`
 CLIP_VOCAB, CLIP_EOS = 49408, 49407
 # Keys of a tower's config that our encoders implement, or that have no effect after training
 OUR_VISION = {
@@ -39,17 +29,7 @@ OUR_VISION = {
     *("attentional_pool", "attn_pooler_queries", "attn_pooler_heads", "output_tokens"),
 }
 OUR_TEXT = {
-    *(
-        "context_length",
-        "vocab_size",
-        "width",
-        "heads",
-        "layers",
-        "mlp_ratio",
-        "embed_cls",
-        "pad_id",
-        "eos_id",
-    ),
+    *("context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "embed_cls", "pad_id", "eos_id"),
     *("no_causal_mask", "pool_type", "proj_bias", "output_tokens", "norm_kwargs", "act_kwargs"),
     *("hf_tokenizer_name", "tokenizer_kwargs", "tokenizer_mode"),
 }
@@ -96,9 +76,7 @@ class OpenClipFormat:
             settings = read_json(path / OPEN_CLIP_CONFIG)
             table, preprocess = settings.get("model_cfg"), settings.get("preprocess_cfg") or {}
             if not isinstance(table, dict):
-                raise CheckpointError(
-                    f"{path / OPEN_CLIP_CONFIG}: expected a table model_cfg, got {sorted(settings)}"
-                )
+                raise CheckpointError(f"{path / OPEN_CLIP_CONFIG}: expected a table model_cfg, got {sorted(settings)}")
         check_activation(name, table, preprocess)
         file = find_weights(path) if path.is_dir() else path
         config = read_model(table, file.parent)
@@ -171,9 +149,7 @@ def read_image_tower(table: Mapping[str, Any]) -> tuple[Any, str]:
     siglip = read_siglip_vit(cfg)
     if siglip is not None:
         return siglip, "none"
-    expressible = set(cfg) <= OUR_VISION and all(
-        isinstance(cfg.get(key, 0), int) for key in ("layers", "image_size")
-    )
+    expressible = set(cfg) <= OUR_VISION and all(isinstance(cfg.get(key, 0), int) for key in ("layers", "image_size"))
     if not expressible:
         return OpenClipImageConfig(vision_cfg=dict(cfg), embed_dim=embed_dim, quick_gelu=quick), "none"
     width = cfg.get("width", 768)

@@ -13,9 +13,7 @@ from multimodal.models import DualEncoderConfig
 from multimodal.zoo.formats import names
 
 # Where the text tower is not under "text.", only these keys belong to it.
-TEXT_KEYS = (
-    r"(?:token_embedding|positional_embedding|transformer|ln_final|text_projection|cls_emb|proj|pooler)"
-)
+TEXT_KEYS = r"(?:token_embedding|positional_embedding|transformer|ln_final|text_projection|cls_emb|proj|pooler)"
 
 
 def convert_weights(state: Mapping[str, Tensor], config: DualEncoderConfig) -> dict[str, Tensor]:
@@ -59,9 +57,7 @@ def image_rules(config: Any) -> names.Rules:
         (r"visual\.class_embedding", f"{ours}class_token"),
         (r"visual\.positional_embedding", f"{ours}positions"),
         (r"visual\.ln_pre\.(.*)", rf"{ours}norm_input.\1"),
-        *names.rules_within(
-            r"visual\.transformer\.resblocks\.(\d+)\.", names.OPEN_CLIP_BLOCK, rf"{ours}blocks.\1."
-        ),
+        *names.rules_within(r"visual\.transformer\.resblocks\.(\d+)\.", names.OPEN_CLIP_BLOCK, rf"{ours}blocks.\1."),
         (r"visual\.attn_pool\.query", f"{ours}pool.queries"),
         (r"visual\.attn_pool\.ln_q\.(.*)", rf"{ours}pool.norm_queries.\1"),
         (r"visual\.attn_pool\.ln_k\.(.*)", rf"{ours}pool.cross.norm_memory.\1"),
@@ -81,9 +77,7 @@ def text_rules(config: Any, prefix: str) -> names.Rules:
         (rf"{prefix}token_embedding\.(.*)", rf"{ours}embedding.\1"),
         (rf"{prefix}positional_embedding", f"{ours}positions"),
         (rf"{prefix}cls_emb", f"{ours}appended"),
-        *names.rules_within(
-            rf"{prefix}transformer\.resblocks\.(\d+)\.", names.OPEN_CLIP_BLOCK, rf"{ours}blocks.\1."
-        ),
+        *names.rules_within(rf"{prefix}transformer\.resblocks\.(\d+)\.", names.OPEN_CLIP_BLOCK, rf"{ours}blocks.\1."),
         (rf"{prefix}ln_final\.(.*)", rf"{ours}norm.\1"),
         (rf"{prefix}text_projection", "projections.text.weight"),
         (rf"{prefix}text_projection\.(.*)", r"projections.text.\1"),
@@ -93,11 +87,7 @@ def text_rules(config: Any, prefix: str) -> names.Rules:
 def decoder_rules(layers: int, shared: int) -> names.Rules:
     """For CoCa, where `shared` blocks of the text encoder come first, and each block is followed by a cross block."""
     cross = (
-        *(
-            (pattern, name)
-            for pattern, name in names.OPEN_CLIP_BLOCK
-            if pattern.startswith((r"mlp", r"ln_2"))
-        ),
+        *((pattern, name) for pattern, name in names.OPEN_CLIP_BLOCK if pattern.startswith((r"mlp", r"ln_2"))),
         (r"ln_1\.(.*)", r"norm_cross.\1"),
         (r"ln_1_kv\.(.*)", r"cross.norm_memory.\1"),
         (r"attn\.out_proj\.(.*)", r"cross.out.\1"),

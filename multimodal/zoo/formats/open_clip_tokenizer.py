@@ -38,9 +38,7 @@ def read_tokenizer(text_cfg: Mapping[str, Any], beside: Path, given: Path | None
             f"tokenizer: expected about {text.vocab_size} tokens as in the model, got {tokens} in {folder}"
         )
     settings, kwargs = read_json(folder / "tokenizer_config.json", {}), text_cfg.get("tokenizer_kwargs") or {}
-    [pad_id] = token_ids(
-        definition, settings.get("pad_token") or ("[PAD]" if "[PAD]" in definition else "<pad>")
-    )
+    [pad_id] = token_ids(definition, settings.get("pad_token") or ("[PAD]" if "[PAD]" in definition else "<pad>"))
     eos_token = settings.get("eos_token")
     [eos_id] = token_ids(definition, eos_token) if eos_token else [None]
     expected = getattr(text, "hf_config", {}).get("pad_token_id", pad_id)

@@ -38,9 +38,7 @@ class OwnFormat:
         sha256 = str(table["weights_sha256"])
         weights = read_weights(path / WEIGHTS, sha256=sha256)
         config = MODELS.from_dict(table["model"], "model")
-        inputs = {
-            modality: read_input(path, modality, values) for modality, values in table["inputs"].items()
-        }
+        inputs = {modality: read_input(path, modality, values) for modality, values in table["inputs"].items()}
         check_stored(table["card"].get("contract", {}), contract(config, inputs, sha256))
         return Checkpoint(str(table["name"]), config, weights, inputs, table["card"], sha256)
 

@@ -18,7 +18,7 @@ from multimodal.zoo.formats.hf_tokenizer import build_tokenizer, token_ids
 from multimodal.zoo.formats.names import flatten_image_tensors, rename, timm_rules
 from multimodal.zoo.formats.transformers_blip import ANSWERER, CAPTIONER, MATCHER, blip_config
 from multimodal.zoo.formats.transformers_blip import convert_weights as convert_bert
-from multimodal.zoo.weights import READERS, CheckpointError, read_weights
+from multimodal.zoo.weights import SUFFIXES, CheckpointError, read_weights
 
 MARK = "visual_encoder.cls_token"  # a key that all of them have
 ADDED_TOKENS = 2  # after the vocabulary of BERT: [DEC], with which the decoder begins, and [ENC]
@@ -35,7 +35,7 @@ class SalesforceFormat:
     """
 
     def recognises(self, path: Path) -> bool:
-        return path.is_file() and path.suffix.lower() in READERS and MARK in read_weights(path)
+        return path.is_file() and path.suffix.lower() in SUFFIXES and MARK in read_weights(path)
 
     def open(self, path: Path, tokenizer: Path | None) -> Checkpoint:
         state = {key: tensor for key, tensor in read_weights(path).items() if not TRAINING.fullmatch(key)}
@@ -56,9 +56,7 @@ class SalesforceFormat:
         text = encoders.get("text") or config.decoder
         inputs = {
             "image": ImageTransform(encoders["image"].image_size, resize="squash"),
-            "text": build_tokenizer(
-                folder, definition, {}, text, clean_up_tokenization_spaces=True, **special
-            ),
+            "text": build_tokenizer(folder, definition, {}, text, clean_up_tokenization_spaces=True, **special),
         }
         weights = convert_weights(state, config)
         return third_party("Salesforce BLIP", path.stem, path, config, weights, inputs)
@@ -87,9 +85,7 @@ def read_model(state: Mapping[str, Tensor], eos_id: int) -> Any:
     bert = "text_decoder.bert." if has_decoder(state) else "text_encoder."
     vocab_size, width = _shape(state, f"{bert}embeddings.word_embeddings.weight", 2)
     if vocab_size <= ADDED_TOKENS:
-        raise CheckpointError(
-            f"weights: expected the vocabulary of BERT and {ADDED_TOKENS} more, got {vocab_size}"
-        )
+        raise CheckpointError(f"weights: expected the vocabulary of BERT and {ADDED_TOKENS} more, got {vocab_size}")
     common: dict[str, Any] = {
         "vocab_size": vocab_size,
         "context_length": _shape(state, f"{bert}embeddings.position_embeddings.weight", 2)[0],

@@ -14,12 +14,7 @@ from multimodal.preprocess import HFTokenizer
 from multimodal.zoo.formats import names
 from multimodal.zoo.formats.format import FORMATS
 from multimodal.zoo.formats.hf_tokenizer import build_tokenizer, read_files, token_ids
-from multimodal.zoo.formats.transformers_folder import (
-    VIT,
-    TransformersFormat,
-    fill_defaults,
-    transformer_fields,
-)
+from multimodal.zoo.formats.transformers_folder import VIT, TransformersFormat, fill_defaults, transformer_fields
 from multimodal.zoo.weights import CheckpointError
 
 # What a config.json leaves out: the defaults of `BlipConfig` of transformers
@@ -79,17 +74,11 @@ def blip_config(
     """The config of one of the three `KINDS` of BLIP from its parts."""
     encoders = {"image": image, "text": text}
     if kind == CAPTIONER:
-        return EncoderDecoderConfig(
-            encoder=image, decoder=decoder, pooled_in_memory=True, generation=GENERATION
-        )
+        return EncoderDecoderConfig(encoder=image, decoder=decoder, pooled_in_memory=True, generation=GENERATION)
     if kind == ANSWERER:
-        return BlipAnswererConfig(
-            encoders=encoders, decoder=decoder, matching_id=matching_id, generation=GENERATION
-        )
+        return BlipAnswererConfig(encoders=encoders, decoder=decoder, matching_id=matching_id, generation=GENERATION)
     affine = dict.fromkeys(encoders, "affine")
-    return BlipMatcherConfig(
-        encoders=encoders, embed_dim=embed_dim, projections=affine, matching_id=matching_id
-    )
+    return BlipMatcherConfig(encoders=encoders, embed_dim=embed_dim, projections=affine, matching_id=matching_id)
 
 
 def read_tokenizer(folder: Path, table: Mapping[str, Any], text: Any) -> HFTokenizer:
@@ -105,9 +94,7 @@ def read_tokenizer(folder: Path, table: Mapping[str, Any], text: Any) -> HFToken
         )
     special = {"bos_id": bos_id, "eos_id": eos_id, "pad_id": pad_id}
     clean_up = settings.get("clean_up_tokenization_spaces", False)
-    return build_tokenizer(
-        folder, definition, settings, text, clean_up_tokenization_spaces=clean_up, **special
-    )
+    return build_tokenizer(folder, definition, settings, text, clean_up_tokenization_spaces=clean_up, **special)
 
 
 def convert_weights(state: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
@@ -143,9 +130,7 @@ def convert_weights(state: Mapping[str, Tensor], config: Any) -> dict[str, Tenso
     # The head shares the weights of the embedding, see `TextDecoderConfig.tie_embeddings`.
     head = named.pop("decoder.head.linear.weight", None)
     if head is not None and not head.equal(named["decoder.embedding.weight"]):
-        raise CheckpointError(
-            "weights: expected a head with the weights of the embedding, got different ones"
-        )
+        raise CheckpointError("weights: expected a head with the weights of the embedding, got different ones")
     if hasattr(config, "logit_scale"):  # the matcher of transformers has no scale for its cosines
         named.setdefault("logit_scale", torch.tensor(config.logit_scale))
     return named
@@ -160,6 +145,4 @@ def bert_rules(theirs: str, ours: str) -> list[tuple[str, str]]:
     ]
 
 
-FORMATS.register(
-    "transformers_blip", TransformersFormat(("blip",), read_model, read_tokenizer, convert_weights)
-)
+FORMATS.register("transformers_blip", TransformersFormat(("blip",), read_model, read_tokenizer, convert_weights))

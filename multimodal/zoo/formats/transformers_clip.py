@@ -12,12 +12,7 @@ from multimodal.preprocess import HFTokenizer, lower_cased
 from multimodal.zoo.formats import names
 from multimodal.zoo.formats.format import FORMATS
 from multimodal.zoo.formats.hf_tokenizer import build_tokenizer, read_files, token_ids
-from multimodal.zoo.formats.transformers_folder import (
-    VIT,
-    TransformersFormat,
-    fill_defaults,
-    transformer_fields,
-)
+from multimodal.zoo.formats.transformers_folder import VIT, TransformersFormat, fill_defaults, transformer_fields
 from multimodal.zoo.weights import CheckpointError
 
 GEMMA = ("GemmaTokenizer", "GemmaTokenizerFast", "Siglip2Tokenizer", "Siglip2TokenizerFast")
@@ -99,9 +94,7 @@ def read_tokenizer(folder: Path, table: Mapping[str, Any], text: TextEncoderConf
         special = {"bos_id": bos_id, "eos_id": eos_id, "pad_id": eos_id}  # CLIP never attends to its padding
         return build_tokenizer(folder, definition, settings, text, **special)
     if settings.get("do_lower_case", True) is not True:
-        raise CheckpointError(
-            f"tokenizer: do_lower_case: expected True for SigLIP, got {settings['do_lower_case']!r}"
-        )
+        raise CheckpointError(f"tokenizer: do_lower_case: expected True for SigLIP, got {settings['do_lower_case']!r}")
     name = str(settings.get("tokenizer_class"))
     gemma = name in GEMMA
     pad, eos = ("<pad>", "<eos>") if gemma else ("</s>", "</s>")

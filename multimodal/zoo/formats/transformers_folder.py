@@ -66,9 +66,7 @@ class TransformersFormat:
 def fill_defaults(table: Mapping[str, Any], part: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """A part of a config.json with its defaults. Early files have a second table, which takes precedence."""
     found = dict(defaults) | (table.get(part) or {}) | (table.get(f"{part}_dict") or {})
-    unusable = {
-        key: found[key] for key, default in defaults.items() if not isinstance(found[key], type(default))
-    }
+    unusable = {key: found[key] for key, default in defaults.items() if not isinstance(found[key], type(default))}
     if unusable:
         raise CheckpointError(f"{part}: expected values like {dict(defaults)}, got {unusable}")
     return found

@@ -67,9 +67,7 @@ def test_a_table_of_signals_and_images(tmp_path):
         (("a", "c"), "0.npy"),
         (("b",), "1.npy"),
     ]
-    assert [str(item) for item in source.rejected] == [
-        "t.csv:5: it names no signal (expected a path in signal)"
-    ]
+    assert [str(item) for item in source.rejected] == ["t.csv:5: it names no signal (expected a path in signal)"]
     with pytest.raises(ValueError, match="expected a header with sound and captions or caption"):
         open_source(tmp_path, suffixes={"sound": (".wav",)})
 
@@ -78,9 +76,7 @@ def test_texts_alone(tmp_path, shard):
     (tmp_path / "t.csv").write_text("text,label\none,\ntwo,\none,\n,cat\n")
     lines = [{"text": "one"}, {"captions": ["two", "three"]}, {"label": "cat"}]
     (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    (tmp_path / "t.txt").write_bytes(
-        "\ufeffone \n\n  two\r\nstill two\n".encode() + b"caf\xe9\n" + b"x" * 2**20
-    )
+    (tmp_path / "t.txt").write_bytes("\ufeffone \n\n  two\r\nstill two\n".encode() + b"caf\xe9\n" + b"x" * 2**20)
     tar = shard([("0.txt", b"one"), ("1.json", b'{"text": "two"}'), ("2.jpg", b"pixels")])
 
     def texts(name, templates=None):
@@ -91,11 +87,7 @@ def test_texts_alone(tmp_path, shard):
     assert texts("t.csv", ["a {}"])["t.csv:5"] == ({}, ("a cat",))
     assert texts("t.jsonl") == {"t.jsonl:1": ({}, ("one",)), "t.jsonl:2": ({}, ("two", "three"))}
     assert texts(tar.name) == {"a.tar/0": ({}, ("one",)), "a.tar/1": ({}, ("two",))}
-    assert texts("t.txt") == {
-        "t.txt:1": ({}, ("one",)),
-        "t.txt:3": ({}, ("two",)),
-        "t.txt:4": ({}, ("still two",)),
-    }
+    assert texts("t.txt") == {"t.txt:1": ({}, ("one",)), "t.txt:3": ({}, ("two",)), "t.txt:4": ({}, ("still two",))}
     source = SOURCES["lines"].read(tmp_path / "t.txt", SourceOptions(suffixes={}))
     assert [str(item) for item in source.rejected] == [
         "t.txt:5: its text is not valid Unicode",

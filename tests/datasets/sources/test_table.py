@@ -40,9 +40,7 @@ def rows(source):
 
 @pytest.mark.parametrize("column", ["image", "path", "filename", " Image "])
 def test_csv_columns(table, tmp_path, column):
-    source = read_table(
-        table(f'id,{column},caption,label\n7,img/0.jpg,"one, two",cat\n8,z.jpg,three,\n', "t.csv")
-    )
+    source = read_table(table(f'id,{column},caption,label\n7,img/0.jpg,"one, two",cat\n8,z.jpg,three,\n', "t.csv"))
     assert rows(source) == [("img/0.jpg", ("one, two",), "cat"), ("z.jpg", ("three",), None)]
     assert source.rejected == []
     assert source[0].inputs["image"] == tmp_path / "img/0.jpg"  # relative to the table
@@ -57,10 +55,7 @@ def test_paths_are_relative_to_the_table_and_not_to_where_we_are(table, tmp_path
 
 def test_rows_of_one_image_are_one_sample(table):
     text = "image,caption\nimg/1.jpg,b\nimg/0.jpg,a\nimg/1.jpg,c\nimg/1.jpg,b\n"
-    assert rows(read_table(table(text, "t.csv"))) == [
-        ("img/1.jpg", ("b", "c"), None),
-        ("img/0.jpg", ("a",), None),
-    ]
+    assert rows(read_table(table(text, "t.csv"))) == [("img/1.jpg", ("b", "c"), None), ("img/0.jpg", ("a",), None)]
 
 
 def test_jsonl_with_one_caption_or_several(table):
@@ -77,9 +72,7 @@ def test_jsonl_with_one_caption_or_several(table):
         ("img/1.jpg", ("three", "four"), None),
         ("img/2.jpg", ("number 5",), "5"),
     ]
-    assert reasons(read_table(path)) == {
-        "t.jsonl:5": "it has no captions and no templates were given for its label"
-    }
+    assert reasons(read_table(path)) == {"t.jsonl:5": "it has no captions and no templates were given for its label"}
 
 
 def test_bad_jsonl_lines_are_named_by_number_and_the_rest_goes_on(table):
@@ -132,9 +125,7 @@ def test_a_csv_without_the_columns(table):
 def test_encodings(table):
     source = read_table(table("\ufeffimage,caption\nimg/0.jpg,süß 猫\n", "t.csv"))
     assert rows(source) == [("img/0.jpg", ("süß 猫",), None)]
-    source = read_table(
-        table("image,caption\nimg/0.jpg,caf\xe9\nimg/1.jpg,fine\n".encode("latin-1"), "t.csv")
-    )
+    source = read_table(table("image,caption\nimg/0.jpg,caf\xe9\nimg/1.jpg,fine\n".encode("latin-1"), "t.csv"))
     assert rows(source) == [("img/1.jpg", ("fine",), None)]
     assert reasons(source) == {"t.csv:2": "its text is not valid Unicode"}
 
@@ -149,9 +140,7 @@ def test_csv_and_jsonl_say_the_same(tmp_path_factory, jpeg, texts):
     for i in range(len(texts)):
         (folder / f"{i}.jpg").write_bytes(b"never opened")
     with open(folder / "t.csv", "w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows(
-            [("image", "caption"), *((f"{i}.jpg", text) for i, text in enumerate(texts))]
-        )
+        csv.writer(file).writerows([("image", "caption"), *((f"{i}.jpg", text) for i, text in enumerate(texts))])
     lines = [json.dumps({"image": f"{i}.jpg", "caption": text}) for i, text in enumerate(texts)]
     (folder / "t.jsonl").write_text("\n".join(lines))
     expected = [(f"{i}.jpg", (clean_caption(text),), None) for i, text in enumerate(texts)]

@@ -145,9 +145,7 @@ def test_a_truncated_shard_says_so(shard, tar_bytes, pairs, keep):
 
 def test_a_gzip_stream_that_breaks_off(shard, tar_bytes, pairs, jpeg):
     noise = [(f"{name[:3]}.bin", os.urandom(3000)) for name, _ in pairs(20)[::2]]
-    members = [
-        member for group in zip(pairs(20)[::2], pairs(20)[1::2], noise, strict=True) for member in group
-    ]
+    members = [member for group in zip(pairs(20)[::2], pairs(20)[1::2], noise, strict=True) for member in group]
     data = gzip.compress(tar_bytes(members))
     source = read_tar(shard(data[: len(data) // 2], "a.tar.gz"))
     assert 8 <= len(source) <= 11

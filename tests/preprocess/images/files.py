@@ -117,19 +117,13 @@ def good_files() -> dict[str, tuple[bytes, Expected | str]]:
     transparent_red = chunk(b"tRNS", struct.pack(">3H", *RED))
     fine = {"quality": 100, "subsampling": 0}
     return {
-        "progressive.jpg": (
-            saved(cross, "JPEG", progressive=True, **fine),
-            Expected((32, 16), CORNERS, 6),
-        ),
+        "progressive.jpg": (saved(cross, "JPEG", progressive=True, **fine), Expected((32, 16), CORNERS, 6)),
         "cmyk.jpg": (saved(red.convert("CMYK"), "JPEG", quality=100), small(*RED, off=3)),
         "cmyk.tif": (saved(red.convert("CMYK"), "TIFF"), small(*RED)),
         "gray.jpg": (saved(Image.new("L", (4, 3), 77), "JPEG"), small(77, 77, 77, off=1)),
         "ycbcr.tif": (saved(red.convert("YCbCr"), "TIFF"), small(*RED, off=2)),
         "palette.png": (saved(palette, "PNG"), small(*RED)),
-        "palette, half transparent.png": (
-            saved(palette, "PNG", transparency=b"\xff\x80"),
-            small(*PINK, off=1),
-        ),
+        "palette, half transparent.png": (saved(palette, "PNG", transparency=b"\xff\x80"), small(*PINK, off=1)),
         "palette, transparent.png": (saved(palette, "PNG", transparency=1), small(*WHITE)),
         "palette, transparent.gif": (saved(palette, "GIF", transparency=1), small(*WHITE)),
         "gray with alpha.png": (saved(gray_alpha, "PNG"), small(127, 127, 127, off=1)),
@@ -164,10 +158,7 @@ def deep_files() -> dict[str, tuple[bytes, Expected | str]]:
         "1 bit.pbm": (b"P4\n8 1\n\x0f", Expected((8, 1), {(0, 0): WHITE, (7, 0): BLACK})),
         "16 bit.png": (saved(little, "PNG"), gray),
         "16 bit, white.png": (saved(Image.new("I;16", (4, 3), 65535), "PNG"), small(*WHITE)),
-        "16 bit, transparent.png": (
-            partly_transparent,
-            Expected((2, 1), {(0, 0): WHITE, (1, 0): (117, 117, 117)}),
-        ),
+        "16 bit, transparent.png": (partly_transparent, Expected((2, 1), {(0, 0): WHITE, (1, 0): (117, 117, 117)})),
         "16 bit color.png": (color, pixel(0, 117, 255)),
         "16 bit.tif": (saved(little, "TIFF"), gray),
         "16 bit, big-endian.tif": (saved(big, "TIFF"), gray),
@@ -203,11 +194,7 @@ def odd_files() -> dict[str, tuple[bytes, Expected | str]]:
 
 def bad_files() -> dict[str, tuple[bytes, Expected | str]]:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))
-    jpeg, whole, progressive = (
-        saved(noise, "JPEG"),
-        saved(noise, "PNG"),
-        saved(noise, "JPEG", progressive=True),
-    )
+    jpeg, whole, progressive = (saved(noise, "JPEG"), saved(noise, "PNG"), saved(noise, "JPEG", progressive=True))
     zipped = io.BytesIO()
     with zipfile.ZipFile(zipped, "w") as archive:
         archive.writestr("photo.jpg", b"x")

@@ -52,9 +52,7 @@ def test_crops_have_the_right_areas_and_reach_every_corner():
     image = torch.stack([y, x, torch.zeros_like(x)]).to(torch.uint8)
     augment, generator = Augment(scale=0.25, flip=False), torch.Generator().manual_seed(0)
     views = [augment(image, 50, generator).float() for _ in range(400)]
-    heights = (
-        torch.stack([view[0].max() - view[0].min() for view in views]) + 4
-    )  # resizing averages the border
+    heights = torch.stack([view[0].max() - view[0].min() for view in views]) + 4  # resizing averages the border
     widths = torch.stack([view[1].max() - view[1].min() for view in views]) + 4
     areas = heights * widths / 200**2
     assert areas.min() > 0.2
@@ -67,9 +65,7 @@ def test_crops_have_the_right_areas_and_reach_every_corner():
 
 def test_flips_and_rotations_give_the_eight_symmetries():
     image = random_image(6, 6)
-    expected = {
-        turned.rot90(k, (1, 2)).numpy().tobytes() for turned in (image, image.flip(2)) for k in range(4)
-    }
+    expected = {turned.rot90(k, (1, 2)).numpy().tobytes() for turned in (image, image.flip(2)) for k in range(4)}
     generator = torch.Generator().manual_seed(0)
     augment = Augment(scale=1.0, rotate=True)
     views = [augment(image, 6, generator).contiguous().numpy().tobytes() for _ in range(200)]

@@ -101,13 +101,7 @@ def test_only_jpeg_files_are_reduced(tmp_path):
     assert decode.open_reduced(tmp_path / "a.jpg", 32).image.size == (80, 40)
     with Image.open(tmp_path / "a.jpg") as lazy:  # the caller may need it at full size
         assert decode.open_reduced(lazy, 32).image.size == (640, 320)
-    for source in (
-        saved(big, "PNG"),
-        saved(big, "WEBP"),
-        saved(big, "TIFF", compression="jpeg"),
-        big,
-        np.array(big),
-    ):
+    for source in (saved(big, "PNG"), saved(big, "WEBP"), saved(big, "TIFF", compression="jpeg"), big, np.array(big)):
         found = decode.open_reduced(source, 32)
         assert (found.size, found.image.size, found.box) == ((640, 320), (640, 320), (0, 0, 640, 320))
 
@@ -162,9 +156,7 @@ def test_32_bit_modes(mode, values, expected):
     assert [pixel[0] for pixel in np.asarray(open_image(image))[0]] == expected
 
 
-@given(
-    npst.arrays(np.uint8, (3, 2, 4)),
-)
+@given(npst.arrays(np.uint8, (3, 2, 4)))
 def test_transparency_over_white(rgba):
     result = np.asarray(open_image(Image.fromarray(rgba)))
     alpha = rgba[..., 3:] / 255
@@ -246,7 +238,6 @@ def test_other_arrays():
         (Path(__file__).parent, "expected a file, got a folder"),
         (Path(__file__) / "a.jpg", "cannot be read"),
     ],
-    ids=str,
 )
 def test_invalid_sources_are_refused(source, reason):
     with pytest.raises(ImageError, match=reason):
@@ -307,10 +298,7 @@ def test_one_lazy_image_in_many_threads(tmp_path):
     results = []
     for _ in range(20):
         with Image.open(path) as image:
-            threads = [
-                threading.Thread(target=lambda image=image: results.append(open_image(image)))
-                for _ in range(4)
-            ]
+            threads = [threading.Thread(target=lambda image=image: results.append(open_image(image))) for _ in range(4)]
             for thread in threads:
                 thread.start()
             for thread in threads:

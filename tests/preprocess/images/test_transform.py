@@ -96,9 +96,7 @@ def test_matches_open_clip_for_the_settings_of_all_its_tags():
     assert len(asked) >= 8
     for options in asked.values():
         assert options.fill_color == 0
-        ours = ImageTransform(
-            96, options.mean, options.std, resizes[options.resize_mode], options.interpolation
-        )
+        ours = ImageTransform(96, options.mean, options.std, resizes[options.resize_mode], options.interpolation)
         for image in (smooth(301, 199), smooth(50, 77)):
             assert torch.equal(ours(image), image_transform_v2(options, is_train=False)(image)), options
 
@@ -129,9 +127,7 @@ def test_transformers_on_torchvision_is_close(name):
     theirs, ours = processor(f"{name}ImageProcessor"), TRANSFORMERS[name]
     for image in (smooth(641, 427), smooth(427, 641), smooth(224, 225), smooth(97, 50)):
         plain = theirs(image, do_rescale=False, do_normalize=False)["pixel_values"][0]
-        drift = (
-            plain.float().permute(1, 2, 0) - torch.from_numpy(np.asarray(ours.resized(image)).copy())
-        ).abs()
+        drift = (plain.float().permute(1, 2, 0) - torch.from_numpy(np.asarray(ours.resized(image)).copy())).abs()
         assert drift.max() <= 2, image.size
         assert drift.mean() <= 0.1, image.size
 
@@ -141,21 +137,14 @@ def test_gray_images_match_both_libraries():
     found = ImageTransform(96)(open_image(gray))
     assert torch.equal(found, reference(96)(gray))
     found = TRANSFORMERS["Siglip"](open_image(gray))
-    assert torch.equal(
-        found, processor("SiglipImageProcessorPil")(gray, return_tensors="pt")["pixel_values"][0]
-    )
+    assert torch.equal(found, processor("SiglipImageProcessorPil")(gray, return_tensors="pt")["pixel_values"][0])
 
 
 def test_crop_and_crop_floor_differ_for_odd_margins():
     """With an odd number of extra columns, one more is cut on the left, or on the right."""
     columns = np.arange(7, dtype=np.uint8)[None, :, None].repeat(4, 0).repeat(3, 2)  # [4, 7, 3]
-    kept = {
-        resize: ImageTransform(4, resize=resize).resized(Image.fromarray(columns)) for resize in RESIZES[:2]
-    }
-    assert [np.asarray(kept[resize])[0, :, 0].tolist() for resize in RESIZES[:2]] == [
-        [2, 3, 4, 5],
-        [1, 2, 3, 4],
-    ]
+    kept = {resize: ImageTransform(4, resize=resize).resized(Image.fromarray(columns)) for resize in RESIZES[:2]}
+    assert [np.asarray(kept[resize])[0, :, 0].tolist() for resize in RESIZES[:2]] == [[2, 3, 4, 5], [1, 2, 3, 4]]
 
 
 @pytest.mark.parametrize("resize", RESIZES)

@@ -7,16 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tokenizers import (
-    AddedToken,
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-    trainers,
-)
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from multimodal.preprocess import HFSettings
 
@@ -110,10 +101,7 @@ def bert(**options: Any) -> Any:
 def roberta() -> Any:
     from transformers import RobertaTokenizer
 
-    special, alphabet = (
-        ["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
-        sorted(pre_tokenizers.ByteLevel.alphabet()),
-    )
+    special, alphabet = (["<s>", "<pad>", "</s>", "<unk>", "<mask>"], sorted(pre_tokenizers.ByteLevel.alphabet()))
     return RobertaTokenizer(**pairs(special, pre_tokenizers.ByteLevel(add_prefix_space=False), alphabet))
 
 
@@ -142,14 +130,11 @@ def nllb() -> Any:
     library.decoder = decoders.Metaspace()
     library.add_special_tokens([AddedToken("eng_Latn", normalized=False)])
     library.post_processor = processors.TemplateProcessing(
-        single="eng_Latn $A </s>",
-        special_tokens=[("eng_Latn", library.token_to_id("eng_Latn")), ("</s>", 1)],
+        single="eng_Latn $A </s>", special_tokens=[("eng_Latn", library.token_to_id("eng_Latn")), ("</s>", 1)]
     )
     library.enable_padding(length=99)  # ignored by transformers and by us
     library.enable_truncation(5)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=library, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=library, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
 
 
 def clip_files() -> tuple[dict[str, int], list[tuple[str, str]]]:

@@ -40,9 +40,7 @@ def peer(tmp_path_factory):
     @functools.cache
     def load(name):
         here = saved_peer(name, folder)
-        return AutoTokenizer.from_pretrained(here), HFTokenizer(
-            read_tokenizer_json(here), PEERS[name].settings
-        )
+        return AutoTokenizer.from_pretrained(here), HFTokenizer(read_tokenizer_json(here), PEERS[name].settings)
 
     load.folder = folder
     return load
@@ -54,9 +52,7 @@ def changed(tokenizer: HFTokenizer, **changes) -> HFTokenizer:
 
 def rows(theirs, texts, length):
     """The ids of transformers."""
-    return theirs(
-        texts, max_length=length, padding="max_length", truncation=True, return_tensors="pt"
-    ).input_ids
+    return theirs(texts, max_length=length, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
 
 def encode_silently(tokenizer, texts):
@@ -93,9 +89,7 @@ def test_ids_match_open_clip(name, peer):
     from open_clip.tokenizer import HFTokenizer as Theirs
 
     options = OPEN_CLIP[name]
-    ours = changed(
-        peer(name)[1], clean=options.get("clean", "whitespace"), **(CLIPA if name == "bert" else {})
-    )
+    ours = changed(peer(name)[1], clean=options.get("clean", "whitespace"), **(CLIPA if name == "bert" else {}))
     theirs = Theirs(str(peer.folder / name), context_length=ours.context_length, **options)
     texts = sentences()
     expected, found = theirs(texts), encode_silently(ours, texts)
@@ -179,12 +173,7 @@ def test_bos_id_outside_the_vocabulary():
     text = "a dog ' s tail , isn ' t it ? yes ."
     ids = theirs(text, add_special_tokens=False).input_ids
     settings = HFSettings(
-        64,
-        pad_id=0,
-        bos_id=len(theirs),
-        eos_id=3,
-        vocab_size=len(theirs) + 2,
-        clean_up_tokenization_spaces=True,
+        64, pad_id=0, bos_id=len(theirs), eos_id=3, vocab_size=len(theirs) + 2, clean_up_tokenization_spaces=True
     )
     ours = HFTokenizer(theirs.backend_tokenizer.to_str(), settings)
     row = [ours.bos_id, *ids, ours.eos_id, 0, 0]
@@ -207,9 +196,7 @@ def test_ids_around_a_text(peer):
 
 
 def test_save_and_load(peer, tmp_path):
-    for i, (name, changes) in enumerate(
-        (("bert", CLIPA), ("t5", {"clean": "siglip"}), ("nllb", {"prefix": (4, 5)}))
-    ):
+    for i, (name, changes) in enumerate((("bert", CLIPA), ("t5", {"clean": "siglip"}), ("nllb", {"prefix": (4, 5)}))):
         tokenizer = changed(peer(name)[1], **changes)
         save_preprocessor(tokenizer, tmp_path / str(i))
         table = json.loads(json.dumps(tokenizer.to_dict()))
@@ -231,10 +218,7 @@ def test_files_that_do_not_match_the_config_are_refused(peer, tmp_path):
         ({"extra": 1}, r"expected keys among .* got \['extra'\]"),
         ({"vocab_size": 3}, "expected ids of 0 to 2, got 3"),
         ({"vocab_size": 10**6, "sha256": {}}, "sha256"),
-        (
-            {"context_length": 2},
-            "context_length: expected at least 3, for a token and the ids around a text, got 2",
-        ),
+        ({"context_length": 2}, "context_length: expected at least 3, for a token and the ids around a text, got 2"),
     ):
         with pytest.raises(ValueError, match=message):
             load_preprocessor(config | change, tmp_path, "tokenizer")
@@ -265,15 +249,7 @@ def test_ids_beyond_the_vocab_size_are_refused(peer):
 def test_damaged_files_are_refused(peer, tmp_path):
     whole = peer("bert")[1].tokenizer_json
     good = PEERS["bert"].settings
-    for damaged in (
-        "",
-        "{",
-        "[]",
-        "{}",
-        "null",
-        whole[:-9],
-        whole.replace('"WordPiece"', '"Magic"'),
-    ):
+    for damaged in ("", "{", "[]", "{}", "null", whole[:-9], whole.replace('"WordPiece"', '"Magic"')):
         with pytest.raises(ValueError, match="tokenizer: expected the JSON of `tokenizers`, got"):
             HFTokenizer(damaged, good)
     with pytest.raises(ValueError, match="expected at most 67108864 bytes of JSON, got"):

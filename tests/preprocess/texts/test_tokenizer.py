@@ -18,13 +18,7 @@ from multimodal.preprocess import (
     save_preprocessor,
 )
 
-TEXTS = [
-    "A dog runs on the beach.",
-    "two dogs run",
-    "a man and a dog",
-    "the Beach at night",
-    "ein Löwe, 狮子 🦁",
-] * 3
+TEXTS = ["A dog runs on the beach.", "two dogs run", "a man and a dog", "the Beach at night", "ein Löwe, 狮子 🦁"] * 3
 LONG = "a very long text about nothing at all " * 20
 
 
@@ -41,15 +35,7 @@ def clip() -> ClipTokenizer:
 def test_clip_ids_match_open_clip(clip):
     import open_clip
 
-    texts = [
-        *TEXTS,
-        "",
-        "  spaces \n and\ttabs ",
-        "it's 5 o'clock &amp; sunny",
-        "ÀÉÎ ﬁ ½",
-        "<b>tags</b>",
-        "!!!",
-    ]
+    texts = [*TEXTS, "", "  spaces \n and\ttabs ", "it's 5 o'clock &amp; sunny", "ÀÉÎ ﬁ ½", "<b>tags</b>", "!!!"]
     assert torch.equal(clip(texts), open_clip.tokenize(texts))
 
 
@@ -114,9 +100,7 @@ def test_long_texts_are_truncated_and_counted_or_refused(bpe):
         bpe("a", on_long="drop")
 
 
-@pytest.mark.parametrize(
-    ("texts", "message"), [([1], "expected strings, got int"), (["\ud800"], "valid Unicode")]
-)
+@pytest.mark.parametrize(("texts", "message"), [([1], "expected strings, got int"), (["\ud800"], "valid Unicode")])
 def test_inputs_that_are_not_text_are_refused(bpe, texts, message):
     with pytest.raises(InputError, match=message):
         bpe(texts)

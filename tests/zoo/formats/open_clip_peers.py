@@ -43,13 +43,7 @@ TIMM = {
 HF_FIELDS = {
     "roberta": {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2, "num_hidden_layers": 2},
     "m2m_100": {
-        **{
-            "d_model": 64,
-            "encoder_layers": 2,
-            "decoder_layers": 2,
-            "encoder_ffn_dim": 96,
-            "decoder_ffn_dim": 96,
-        },
+        **{"d_model": 64, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 96, "decoder_ffn_dim": 96},
         **{"encoder_attention_heads": 2, "decoder_attention_heads": 2},
     },
     "mt5": {"d_model": 64, "d_kv": 32, "d_ff": 96, "num_heads": 2, "num_layers": 2},

@@ -22,9 +22,7 @@ class MineFormat:
     def open(self, path: Path, tokenizer: Path | None) -> Checkpoint:
         arrays = dict(np.load(path))
         table = json.loads(str(arrays.pop("table")))
-        inputs = {
-            modality: load_preprocessor(values, path.parent) for modality, values in table["inputs"].items()
-        }
+        inputs = {modality: load_preprocessor(values, path.parent) for modality, values in table["inputs"].items()}
         weights = {name: torch.from_numpy(array) for name, array in arrays.items()}
         return Checkpoint(path.stem, MODELS.from_dict(table["model"]), weights, inputs, {}, "0" * 64)
 

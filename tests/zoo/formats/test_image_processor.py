@@ -24,11 +24,7 @@ PROCESSORS = {
     "clip, no crop": ("clip", "CLIP", {"size": {"height": 40, "width": 40}, "do_center_crop": False}),
     "clip, bilinear": ("clip", "CLIP", {"resample": 2}),
     "siglip": ("siglip", "Siglip", {}),
-    "siglip, its own constants": (
-        "siglip",
-        "Siglip",
-        {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2] * 3},
-    ),
+    "siglip, its own constants": ("siglip", "Siglip", {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2] * 3}),
     "siglip, plain": ("siglip", "Siglip", {"do_normalize": False}),
     "blip": ("blip", "Blip", {}),
     "blip, first files": ("blip", "Blip", {"do_pad": True, "size_divisor": 32}),

@@ -14,26 +14,12 @@ from tests.zoo.formats.open_clip_peers import build_peer, save_tower
 
 # Architectures that do not load, and why
 OTHERS = {
-    "coca_roberta-ViT-B-32": "our decoder cannot share layers with a text tower of transformers; it was never trained",
+    "coca_roberta-ViT-B-32": "our decoder cannot share layers with a text tower of transformers; it was never trained"
 }
 # One of each kind; the others run nightly
 FEW = (
-    *(
-        "RN50",
-        "ViT-B-32-quickgelu",
-        "ViT-B-16-SigLIP2",
-        "ViT-SO400M-14-SigLIP-384",
-        "EVA02-B-16",
-        "convnext_base",
-    ),
-    *(
-        "MobileCLIP2-S0",
-        "ViTamin-S-LTT",
-        "PE-Core-S-16-384",
-        "ViT-H-14-CLIPA-336",
-        "coca_base",
-        "roberta-ViT-B-32",
-    ),
+    *("RN50", "ViT-B-32-quickgelu", "ViT-B-16-SigLIP2", "ViT-SO400M-14-SigLIP-384", "EVA02-B-16", "convnext_base"),
+    *("MobileCLIP2-S0", "ViTamin-S-LTT", "PE-Core-S-16-384", "ViT-H-14-CLIPA-336", "coca_base", "roberta-ViT-B-32"),
     *("nllb-clip-base-siglip", "ViT-bigG-14-worldwide-378", "swin_base_patch4_window7_224"),
 )
 # Millions of parameters in open_clip's docs/model_profile.csv, which builds towers of transformers from the hub
@@ -82,9 +68,7 @@ def test_names_shapes_and_count_match(name, tmp_path):
 def test_every_architecture_is_accounted_for():
     assert set(parameter_counts()) | set(OTHERS) == set(open_clip.list_models())
     assert {*FEW, *PROFILE} <= set(open_clip.list_models())
-    towers = {
-        open_clip.get_model_config(name)["text_cfg"].get("hf_model_name") for name in open_clip.list_models()
-    }
+    towers = {open_clip.get_model_config(name)["text_cfg"].get("hf_model_name") for name in open_clip.list_models()}
     assert towers == {None, *TOWERS}
 
 

@@ -50,13 +50,7 @@ ARCHITECTURES = {
     "mt5-base-ViT-B-32": (True, False),
 }
 # Kinds that others show, too: nightly
-LATE = (
-    "ViT-L-14-CLIPA",
-    "ViT-M-16-alt",
-    "ViT-L-14-worldwide",
-    "xlm-roberta-base-ViT-B-32",
-    "mt5-base-ViT-B-32",
-)
+LATE = ("ViT-L-14-CLIPA", "ViT-M-16-alt", "ViT-L-14-worldwide", "xlm-roberta-base-ViT-B-32", "mt5-base-ViT-B-32")
 TEXTS = ["a cat", "two dogs on a beach, far away", "x " * 100]
 
 
@@ -101,9 +95,7 @@ def assert_same(model, peer, tokenize):
     for what, (ours, theirs) in pairs.items():
         print(f"{model.name}: {what} differ by at most {float((ours - theirs).abs().max()):.1e}")
         assert (theirs[0] - theirs[1]).abs().max() > 5e-3, what  # different inputs differ
-        torch.testing.assert_close(
-            ours, theirs, rtol=0, atol=1e-4, msg=lambda text, what=what: f"{what}: {text}"
-        )
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4, msg=lambda text, what=what: f"{what}: {text}")
     assert model.logit_scale == pytest.approx(float(peer.logit_scale), rel=1e-5)
     if peer.logit_bias is not None:
         assert float(model.network.logit_bias) == pytest.approx(float(peer.logit_bias))
@@ -116,8 +108,7 @@ def are_ours(model):
 
 
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.nightly if name in LATE else ()) for name in ARCHITECTURES],
+    "name", [pytest.param(name, marks=pytest.mark.nightly if name in LATE else ()) for name in ARCHITECTURES]
 )
 def test_folder_matches_open_clip(name, tmp_path):
     folder = tmp_path / "folder"
@@ -144,9 +135,7 @@ BIG = ("ViT-L-14-worldwide",)  # two of them do not fit into the memory of a sma
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize(
-    "name", [name for name in (*ARCHITECTURES, "ViT-B-16", "ViTamin-S") if name not in BIG]
-)
+@pytest.mark.parametrize("name", [name for name in (*ARCHITECTURES, "ViT-B-16", "ViTamin-S") if name not in BIG])
 def test_file_matches_open_clip(name, tmp_path):
     """At full size: the architecture by its name, the weights as a file, the tokenizer beside it."""
     torch.manual_seed(0)
@@ -211,21 +200,15 @@ def vit(tmp_path_factory):
 @torch.no_grad()
 def test_interpolated_positions_match_open_clip(vit):
     folder = vit[2]
-    with pytest.raises(
-        ValueError, match=r"image_size: expected 96, with which the model was trained, got 128"
-    ):
+    with pytest.raises(ValueError, match=r"image_size: expected 96, with which the model was trained, got 128"):
         multimodal.load(folder, image_size=128)
-    model = multimodal.load(
-        folder, device="cpu", image_size=128, interpolate_positions=True, dtype=torch.float32
-    )
+    model = multimodal.load(folder, device="cpu", image_size=128, interpolate_positions=True, dtype=torch.float32)
     other = open_clip.create_model(f"local-dir:{folder}", force_image_size=128).eval()
     assert model.transform.image_size == 128
     images = torch.randn(2, 3, 128, 128)
     expected = other.encode_image(images, normalize=True)
     assert (expected[0] - expected[1]).abs().max() > 5e-3
-    torch.testing.assert_close(
-        model.network.encode("image", images, normalize=True), expected, rtol=0, atol=1e-4
-    )
+    torch.testing.assert_close(model.network.encode("image", images, normalize=True), expected, rtol=0, atol=1e-4)
 
 
 def changed(folder, to, **keys):
@@ -243,15 +226,9 @@ def changed(folder, to, **keys):
     ("keys", "message"),
     [
         ({"size": 160}, "image_size: expected 96, with which the model was trained, got 160"),
-        (
-            {"vision_cfg": {"image_size": 160}},
-            "image_size: expected 96, with which the model was trained, got 160",
-        ),
+        ({"vision_cfg": {"image_size": 160}}, "image_size: expected 96, with which the model was trained, got 160"),
         ({"vision_cfg": {"layers": 2}}, r"weights do not match the config: missing .*blocks\.1"),
-        (
-            {"text_cfg": {"vocab_size": 49000}},
-            "inputs.text.vocab_size: expected 49000 as in the model, got 49408",
-        ),
+        ({"text_cfg": {"vocab_size": 49000}}, "inputs.text.vocab_size: expected 49000 as in the model, got 49408"),
     ],
 )
 def test_a_config_that_contradicts_the_checkpoint_is_refused(vit, tmp_path, keys, message):
@@ -270,15 +247,11 @@ def test_weights_of_another_size_are_interpolated_on_request(vit, tmp_path):
     )
     plain = multimodal.load(folder, device="cpu", image_size=96, dtype=torch.float32)  # the size of training
     images = torch.randn(2, 3, 96, 96)
-    torch.testing.assert_close(
-        plain.network.encode("image", images), vit[0].encode_image(images), rtol=0, atol=1e-4
-    )
+    torch.testing.assert_close(plain.network.encode("image", images), vit[0].encode_image(images), rtol=0, atol=1e-4)
 
 
 def test_clips_tokenizer_is_in_the_package(vit):
-    with pytest.raises(
-        ValueError, match="tokenizer: expected None, because the model has CLIP's own, got elsewhere"
-    ):
+    with pytest.raises(ValueError, match="tokenizer: expected None, because the model has CLIP's own, got elsewhere"):
         multimodal.load(vit[2], tokenizer="elsewhere")
 
 

@@ -19,26 +19,19 @@ NOWHERE = Path("weights.safetensors")  # is never read
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        (
-            "ViT-B-32:openai",
-            "activation: expected quick_gelu, with which ViT-B-32:openai was trained, got gelu; load ",
-        ),
+        ("ViT-B-32:openai", "activation: expected quick_gelu, with which ViT-B-32:openai was trained, got gelu; load "),
         ("RN50:yfcc15m", "load 'RN50-quickgelu:yfcc15m' instead"),
     ],
 )
 def test_a_tag_of_another_activation_is_refused(name, message):
     architecture, _, tag = name.partition(":")
     with pytest.raises(ValueError, match=message):
-        OpenClipFormat(name, get_model_config(architecture), get_pretrained_cfg(architecture, tag)).open(
-            NOWHERE, None
-        )
+        OpenClipFormat(name, get_model_config(architecture), get_pretrained_cfg(architecture, tag)).open(NOWHERE, None)
 
 
 def test_a_tag_without_quick_gelu_is_refused_for_an_architecture_with_it():
     name = "ViT-B-32-quickgelu"
-    with pytest.raises(
-        ValueError, match=rf"expected gelu, with which {name}:x was trained, .* load 'ViT-B-32:x'"
-    ):
+    with pytest.raises(ValueError, match=rf"expected gelu, with which {name}:x was trained, .* load 'ViT-B-32:x'"):
         OpenClipFormat(f"{name}:x", get_model_config(name), {"quick_gelu": False}).open(NOWHERE, None)
 
 
@@ -71,15 +64,11 @@ def test_tokenizer_beside_the_weights_or_elsewhere(tmp_path):
     ours = read_tokenizer(SIGLIP, folder, None, siglip(TOKENS))
     assert (ours.context_length, ours.vocab_size, ours.eos_id, ours.pad_id) == (64, TOKENS, 1, 1)
     assert read_tokenizer(SIGLIP, elsewhere, folder, siglip(TOKENS)).fingerprint == ours.fingerprint
-    with pytest.raises(
-        FileNotFoundError, match=r"expected the tokenizer\.json of timm/ViT-B-16-SigLIP beside"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"expected the tokenizer\.json of timm/ViT-B-16-SigLIP beside"):
         read_tokenizer(SIGLIP, elsewhere, None, siglip(TOKENS))
 
 
-@pytest.mark.parametrize(
-    ("factor", "fits"), [(0.97, True), (1.04, True), (0.9, False), (1.1, False), (99, False)]
-)
+@pytest.mark.parametrize(("factor", "fits"), [(0.97, True), (1.04, True), (0.9, False), (1.1, False), (99, False)])
 def test_tokenizer_with_another_vocabulary_is_refused(tmp_path, factor, fits):
     """A network may have a few more embeddings than tokens (CLIPA), or a few less."""
     folder, vocab_size = saved_peer("t5", tmp_path), round(factor * TOKENS)
@@ -87,8 +76,7 @@ def test_tokenizer_with_another_vocabulary_is_refused(tmp_path, factor, fits):
         assert read_tokenizer(SIGLIP, folder, None, siglip(vocab_size)).vocab_size == vocab_size
     else:
         with pytest.raises(
-            ValueError,
-            match=f"tokenizer: expected about {vocab_size} tokens as in the model, got {TOKENS} in",
+            ValueError, match=f"tokenizer: expected about {vocab_size} tokens as in the model, got {TOKENS} in"
         ):
             read_tokenizer(SIGLIP, folder, None, siglip(vocab_size))
 
@@ -112,8 +100,6 @@ def test_the_config_of_a_text_tower_of_transformers():
     beside = {"model_type": "roberta", "vocab_size": 7}
     assert tower_config("roberta-base", beside) == beside
     assert tower_config("roberta-base", {}) == TOWERS["roberta-base"]
-    assert (
-        tower_config("roberta-base", {"model_type": "clip"}) == TOWERS["roberta-base"]
-    )  # of the whole model
+    assert tower_config("roberta-base", {"model_type": "clip"}) == TOWERS["roberta-base"]  # of the whole model
     with pytest.raises(ValueError, match=r"expected the config\.json of some/bert .*, got that of 'clip'"):
         tower_config("some/bert", {"model_type": "clip"})

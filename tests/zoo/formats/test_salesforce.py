@@ -12,11 +12,7 @@ from tests.preprocess.texts.peers import PEERS, saved_peer
 from .blip import assert_lively, config, make, written
 from .transformers_peers import TEXTS, draw
 
-CAPTIONER, MATCHER, ANSWERER = (
-    "BlipForConditionalGeneration",
-    "BlipForImageTextRetrieval",
-    "BlipForQuestionAnswering",
-)
+CAPTIONER, MATCHER, ANSWERER = ("BlipForConditionalGeneration", "BlipForImageTextRetrieval", "BlipForQuestionAnswering")
 QUESTIONS = ["what is this?", "are the bikes red, or is it a Lion on grass?", "how many dogs?", "Löwe"]
 # The rules of transformers' convert_blip_original_pytorch_to_hf.py, reversed
 NAMES = (
@@ -179,16 +175,13 @@ def test_other_files_are_refused(captioner, tmp_path):
     state = original(captioner[0])
     torch.save({"model": {"weight": torch.zeros(2)}}, tmp_path / "other.pth")
     with pytest.raises(
-        ValueError,
-        match=r"expected a checkpoint in one of the formats .*'salesforce_blip'.* got another file",
+        ValueError, match=r"expected a checkpoint in one of the formats .*'salesforce_blip'.* got another file"
     ):
         load(tmp_path / "other.pth")
     lacking = {key: tensor for key, tensor in state.items() if "blocks.0.norm1" not in key}
     with pytest.raises(ValueError, match=r"missing .*blocks\.0\.norm1"):
         load(saved(tmp_path, lacking))
-    with pytest.raises(
-        ValueError, match=r"weights: expected .* unknown ones, such as \['visual_encoder\.rel_pos'\]"
-    ):
+    with pytest.raises(ValueError, match=r"weights: expected .* unknown ones, such as \['visual_encoder\.rel_pos'\]"):
         load(saved(tmp_path, state | {"visual_encoder.rel_pos": torch.zeros(1)}))
     for key in [key for key in state if "text_decoder" in key]:
         del state[key]

@@ -10,11 +10,7 @@ from multimodal.generation import Beam, Greedy
 from .blip import assert_lively, config, make, written
 from .transformers_peers import TEXTS, draw, edit, save
 
-CAPTIONER, MATCHER, ANSWERER = (
-    "BlipForConditionalGeneration",
-    "BlipForImageTextRetrieval",
-    "BlipForQuestionAnswering",
-)
+CAPTIONER, MATCHER, ANSWERER = ("BlipForConditionalGeneration", "BlipForImageTextRetrieval", "BlipForQuestionAnswering")
 QUESTIONS = ["what is this?", "are the bikes red, or is it a Lion on grass?", "how many dogs?", "Löwe"]
 
 
@@ -94,9 +90,7 @@ def test_the_default_number_of_tokens_matches_transformers(captioner):
 def test_length_penalties_mean_the_same(captioner, length_penalty):
     peer, tokenizer, processor, model = captioner
     images = list(draw(20))
-    theirs = peer.generate(
-        pixels(processor, images), num_beams=4, length_penalty=length_penalty, max_new_tokens=9
-    )
+    theirs = peer.generate(pixels(processor, images), num_beams=4, length_penalty=length_penalty, max_new_tokens=9)
     expected = tokenizer.batch_decode(written(theirs), skip_special_tokens=True)
     found = model.caption(images, Beam(num_beams=4, length_penalty=length_penalty, max_new_tokens=9))
     assert len(set(expected)) >= 8
@@ -110,9 +104,7 @@ def test_early_stopping_is_the_only_difference(captioner):
     found = [caption.text for caption in model.caption(images, Beam(num_beams=3))]
     same = {}
     for early in (False, True):
-        theirs = peer.generate(
-            pixels(processor, images), num_beams=3, early_stopping=early, max_new_tokens=20
-        )
+        theirs = peer.generate(pixels(processor, images), num_beams=3, early_stopping=early, max_new_tokens=20)
         texts = tokenizer.batch_decode(written(theirs), skip_special_tokens=True)
         same[early] = sum(a == b for a, b in zip(texts, found, strict=True))
     assert same[False] == 20

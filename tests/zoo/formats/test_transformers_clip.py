@@ -20,12 +20,7 @@ VISION = {
     "image_size": 42,
     "patch_size": 14,
 }
-TEXT = {
-    "hidden_size": 40,
-    "intermediate_size": 70,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 5,
-}
+TEXT = {"hidden_size": 40, "intermediate_size": 70, "num_hidden_layers": 2, "num_attention_heads": 5}
 
 
 def clip(folder, *, vision=None, text=None, **options):
@@ -43,9 +38,7 @@ def clip(folder, *, vision=None, text=None, **options):
 
 def siglip(folder, kind, **options):
     text = TEXT | {"vocab_size": vocabulary(kind), "max_position_embeddings": 64, "projection_size": 48}
-    peer = transformers.SiglipModel(
-        transformers.SiglipConfig(text_config=text | options, vision_config=VISION)
-    )
+    peer = transformers.SiglipModel(transformers.SiglipConfig(text_config=text | options, vision_config=VISION))
     peer = randomised(peer)
     with torch.no_grad():
         peer.logit_scale.fill_(4.7)
@@ -77,9 +70,7 @@ def compare(peer, tokenizer, processor, model, **padding):
     assert expected.std(0).min() > 0.05  # images and texts matter
     assert expected.std(1).min() > 0.05
     assert (found - expected).abs().max() < 1e-4
-    kinds = {
-        modality: ENCODERS.kind_of(encoder.config) for modality, encoder in model.network.encoders.items()
-    }
+    kinds = {modality: ENCODERS.kind_of(encoder.config) for modality, encoder in model.network.encoders.items()}
     assert kinds == {"image": "vit", "text": "text"}
 
 
@@ -168,10 +159,7 @@ def test_defaults_of_the_whole_model():
     table = {"model_type": "clip", "vision_config": {}, "text_config": {}}
     config = transformers_clip.read_model(table)
     assert config.embed_dim == 512
-    assert {modality: encoder.width for modality, encoder in config.encoders.items()} == {
-        "image": 768,
-        "text": 512,
-    }
+    assert {modality: encoder.width for modality, encoder in config.encoders.items()} == {"image": 768, "text": 512}
 
 
 def test_training_options_have_no_effect(tmp_path):

@@ -124,9 +124,7 @@ def test_another_vocabulary(kind, request):
 
 def test_the_tokenizer_of_another_model(blip):
     PEERS["clip"].make().save_pretrained(blip)
-    with pytest.raises(
-        ValueError, match=r"expected the tokens \['\[CLS\]', '\[SEP\]', .* in its vocabulary, got none"
-    ):
+    with pytest.raises(ValueError, match=r"expected the tokens \['\[CLS\]', '\[SEP\]', .* in its vocabulary, got none"):
         load(blip)
 
 
@@ -153,9 +151,7 @@ def test_nothing_around_texts(kind, request):
     folder = request.getfixturevalue(kind)
     table = json.loads((folder / "tokenizer.json").read_text())
     (folder / "tokenizer.json").write_text(json.dumps(table | {"post_processor": None}))
-    with pytest.raises(
-        ValueError, match=r"expected the ids \(.*\) before a text and \(\d+,\) after it, got \(\)"
-    ):
+    with pytest.raises(ValueError, match=r"expected the ids \(.*\) before a text and \(\d+,\) after it, got \(\)"):
         load(folder)
 
 
@@ -180,9 +176,7 @@ def test_siglip_2_pads_on_the_left_unless_told_otherwise(siglip):
 )
 def test_two_files_that_disagree_on_texts(blip, change):
     edit(blip / "tokenizer_config.json", **change)
-    with pytest.raises(
-        ValueError, match=f"{next(iter(change))}: expected .* as in tokenizer.json, got False"
-    ):
+    with pytest.raises(ValueError, match=f"{next(iter(change))}: expected .* as in tokenizer.json, got False"):
         load(blip)
 
 

@@ -14,7 +14,7 @@ from multimodal.layers import resize_positions
 from multimodal.model import Model
 from multimodal.models import build_model, encoder_configs
 from multimodal.zoo.checkpoint import Checkpoint, wrap_errors
-from multimodal.zoo.contract import check_contract, check_stored, contract
+from multimodal.zoo.contract import check_contract, contract
 from multimodal.zoo.weights import CheckpointError
 
 SPARE = 100  # parameters beyond twice those of the file: some towers make parts and drop them
@@ -27,8 +27,6 @@ def build(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> M
     Raises CheckpointError if config, weights and preprocessors do not fit together.
     """
     config, weights, inputs = checkpoint.config, checkpoint.weights, checkpoint.inputs
-    facts = contract(config, inputs, checkpoint.sha256)
-    check_stored(checkpoint.card.get("contract", {}), facts)
     check_contract(config, inputs)
     with wrap_errors(f"{checkpoint.name}: could not build the model"):
         with torch.device("meta"), _at_most(2 * len(weights) + SPARE):
@@ -41,7 +39,8 @@ def build(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> M
             put_weights(network, weights)
             _cast(network, device, dtype)
     network.eval().requires_grad_(False)
-    return Model(network, inputs, name=checkpoint.name, card=checkpoint.card | {"contract": facts})
+    card = checkpoint.card | {"contract": contract(config, inputs, checkpoint.sha256)}
+    return Model(network, inputs, name=checkpoint.name, card=card)
 
 
 def stored(network: nn.Module) -> dict[str, Tensor]:

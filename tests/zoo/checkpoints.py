@@ -49,7 +49,7 @@ def saved_clip(folder: Path) -> Path:
     """CLIP of transformers."""
     from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
-    text = TOWER | {"max_position_embeddings": 32, "vocab_size": 514, "bos_token_id": 512, "eos_token_id": 513}
+    text = TOWER | {"max_position_embeddings": 64, "vocab_size": 514, "bos_token_id": 512, "eos_token_id": 513}
     config = CLIPConfig(text_config=text, vision_config=TOWER | {"image_size": 32, "patch_size": 16}, projection_dim=16)
     spread(CLIPModel(config)).save_pretrained(folder)
     letters().save_pretrained(folder)

@@ -214,5 +214,5 @@ def test_devices():
 def test_another_transform_is_another_space(written):
     folder, model = written
     other = load(folder, device="cpu")
-    other.transform = ImageTransform(32, mean=(0.4, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    other.inputs["image"] = ImageTransform(32, mean=(0.4, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     assert other.fingerprint != model.fingerprint

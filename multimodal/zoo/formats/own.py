@@ -6,6 +6,7 @@ from typing import Any
 from multimodal.models import MODELS
 from multimodal.preprocess.preprocessor import Preprocessor, load_preprocessor
 from multimodal.zoo.checkpoint import Checkpoint
+from multimodal.zoo.contract import check_stored, contract
 from multimodal.zoo.formats.format import CONFIG, FORMATS, read_config, read_json, refuse_tokenizer
 from multimodal.zoo.weights import CheckpointError, read_weights
 
@@ -38,6 +39,7 @@ class OwnFormat:
         weights = read_weights(path / WEIGHTS, sha256=sha256)
         config = MODELS.from_dict(table["model"], "model")
         inputs = {modality: read_input(path, modality, values) for modality, values in table["inputs"].items()}
+        check_stored(table["card"].get("contract", {}), contract(config, inputs, sha256))
         return Checkpoint(str(table["name"]), config, weights, inputs, table["card"], sha256)
 
 

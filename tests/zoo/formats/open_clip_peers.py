@@ -31,12 +31,13 @@ TOKENIZERS = {
 }
 
 
-# Image towers of timm -> smaller ones of the same kind
+# Image towers of timm -> smaller ones of the same kind; those of images of 64 pixels are registered below
 TIMM = {
     "convnext_base": "test_convnext",
-    "eva02_base_patch16_clip_224": "eva02_tiny_patch14_224",
     "fastvit_mci1": "fastvit_t8",
-    "vit_base_patch16_siglip_224": "vit_test_patch16_siglip_224",
+    "eva02_base_patch16_clip_224": "eva02_test_patch16_clip_64",
+    "vit_pe_core_tiny_patch16_384": "vit_pe_core_test_patch16_64",
+    "vit_base_patch16_siglip_224": "vit_test_patch16_siglip_64",
 }
 # The fields by which text towers of transformers become small
 HF_FIELDS = {
@@ -51,19 +52,26 @@ HF_FIELDS["xlm-roberta"] = HF_FIELDS["roberta"]
 SIGLIP_VIT = (64, 2, 2, 4.0)  # width, layers, heads, mlp_ratio
 
 
-@timm.models.register_model
-def vit_test_patch16_siglip_224(pretrained: bool = False, **options: Any) -> nn.Module:
-    """A ViT of SigLIP as timm builds them, but small."""
+def register_small(large: str, name: str) -> None:
+    """A smaller version of a ViT of timm under a name of its own."""
     width, layers, heads, _ = SIGLIP_VIT
-    shape = {"patch_size": 16, "embed_dim": width, "depth": layers, "num_heads": heads}
-    options = shape | {"class_token": False, "global_pool": "map"} | options
-    return timm.models.vision_transformer._create_vision_transformer(
-        "vit_test_patch16_siglip_224", pretrained=pretrained, **options
-    )
+    shape = {"img_size": 64, "embed_dim": width, "depth": layers, "num_heads": heads}
+    build = timm.models.model_entrypoint(large)
+
+    def build_small(pretrained: bool = False, **options: Any) -> nn.Module:
+        return build(pretrained, **shape, **options)
+
+    build_small.__name__ = name
+    timm.models.register_model(build_small)
+
+
+for large, name in TIMM.items():
+    if name.endswith("_64"):
+        register_small(large, name)
 
 
 def shrink(table: dict[str, Any], layers: int = 2) -> dict[str, Any]:
-    """A model config with fewer and narrower layers, the same in all else."""
+    """A model config with fewer and narrower layers and smaller images, the same in everything else."""
     table = copy.deepcopy(table) | {"embed_dim": 64}
     for key, width, heads in (("vision_cfg", 128, None), ("text_cfg", 64, 2), ("multimodal_cfg", 64, 2)):
         part = table.get(key, {})
@@ -72,8 +80,10 @@ def shrink(table: dict[str, Any], layers: int = 2) -> dict[str, Any]:
         elif "layers" in part:
             part |= {"layers": layers, "width": width} | ({"heads": heads} if heads else {})
     vision = table["vision_cfg"]
-    if "timm_model_name" in vision:
-        vision["timm_model_name"] = TIMM.get(vision["timm_model_name"], vision["timm_model_name"])
+    name = vision.get("timm_model_name", "")
+    if name:
+        vision["timm_model_name"] = TIMM.get(name, name)
+    vision["image_size"] = {14: 56, 16: 64, 32: 96}[vision.get("patch_size") or 16]
     return table
 
 

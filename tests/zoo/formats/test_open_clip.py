@@ -200,12 +200,12 @@ def vit(tmp_path_factory):
 @torch.no_grad()
 def test_interpolated_positions_match_open_clip(vit):
     folder = vit[2]
-    with pytest.raises(ValueError, match=r"image_size: expected 224, with which the model was trained, got 288"):
-        multimodal.load(folder, image_size=288)
-    model = multimodal.load(folder, device="cpu", image_size=288, interpolate_positions=True, dtype=torch.float32)
-    other = open_clip.create_model(f"local-dir:{folder}", force_image_size=288).eval()
-    assert model.transform.image_size == 288
-    images = torch.randn(2, 3, 288, 288)
+    with pytest.raises(ValueError, match=r"image_size: expected 96, with which the model was trained, got 128"):
+        multimodal.load(folder, image_size=128)
+    model = multimodal.load(folder, device="cpu", image_size=128, interpolate_positions=True, dtype=torch.float32)
+    other = open_clip.create_model(f"local-dir:{folder}", force_image_size=128).eval()
+    assert model.transform.image_size == 128
+    images = torch.randn(2, 3, 128, 128)
     expected = other.encode_image(images, normalize=True)
     assert (expected[0] - expected[1]).abs().max() > 5e-3
     torch.testing.assert_close(model.network.encode("image", images, normalize=True), expected, rtol=0, atol=1e-4)
@@ -225,8 +225,8 @@ def changed(folder, to, **keys):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"size": 256}, "image_size: expected 224, with which the model was trained, got 256"),
-        ({"vision_cfg": {"image_size": 256}}, "image_size: expected 224, with which the model was trained, got 256"),
+        ({"size": 160}, "image_size: expected 96, with which the model was trained, got 160"),
+        ({"vision_cfg": {"image_size": 160}}, "image_size: expected 96, with which the model was trained, got 160"),
         ({"vision_cfg": {"layers": 2}}, r"weights do not match the config: missing .*blocks\.1"),
         ({"text_cfg": {"vocab_size": 49000}}, "inputs.text.vocab_size: expected 49000 as in the model, got 49408"),
     ],
@@ -238,15 +238,15 @@ def test_a_config_that_contradicts_the_checkpoint_is_refused(vit, tmp_path, keys
 
 @torch.no_grad()
 def test_weights_of_another_size_are_interpolated_on_request(vit, tmp_path):
-    folder = changed(vit[2], tmp_path / "copy", vision_cfg={"image_size": 256})
+    folder = changed(vit[2], tmp_path / "copy", vision_cfg={"image_size": 160})
     model = multimodal.load(folder, device="cpu", interpolate_positions=True, dtype=torch.float32)
     other = open_clip.create_model(f"local-dir:{folder}").eval()  # interpolates without a request
-    images = torch.randn(2, 3, 256, 256)
+    images = torch.randn(2, 3, 160, 160)
     torch.testing.assert_close(
         model.network.encode("image", images), other.encode_image(images, False), rtol=0, atol=1e-4
     )
-    plain = multimodal.load(folder, device="cpu", image_size=224, dtype=torch.float32)  # the size of training
-    images = torch.randn(2, 3, 224, 224)
+    plain = multimodal.load(folder, device="cpu", image_size=96, dtype=torch.float32)  # the size of training
+    images = torch.randn(2, 3, 96, 96)
     torch.testing.assert_close(plain.network.encode("image", images), vit[0].encode_image(images), rtol=0, atol=1e-4)
 
 
@@ -262,6 +262,6 @@ def test_towers_of_open_clip_keep_the_contract_of_encoders():
         text_cfg=table["text_cfg"], embed_dim=64, vocab_size=49408, context_length=77, eos_id=49407
     )
     text = ENCODERS.build(text_config).eval()
-    encoded = image(torch.randn(2, 3, 224, 224))
+    encoded = image(torch.randn(2, 3, 64, 64))
     assert (encoded.features, encoded.pooled.shape) == (None, (2, 64))
     assert text(torch.zeros(3, 77, dtype=torch.long)).pooled.shape == (3, 64)

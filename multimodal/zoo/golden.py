@@ -38,11 +38,11 @@ def golden_vectors(model: Model) -> dict[str, Any]:
                 embedding = model.embed(example, modality)[0]
                 golden[f"{modality}_embedding"] = [round(value, DIGITS) for value in embedding.tolist()]
     if "caption" in model.can:
-        golden["caption"] = model.caption(image, strategy=STRATEGY).text
+        golden["caption"] = model.caption([image], strategy=STRATEGY)[0].text
     if "match" in model.can:
-        golden["match"] = round(model.match(image, TEXT).score, DIGITS)
+        golden["match"] = round(model.match([image], TEXT)[0].score, DIGITS)
     if "answer" in model.can:
-        golden["answer"] = model.answer(image, QUESTION, strategy=STRATEGY).text
+        golden["answer"] = model.answer([image], QUESTION, strategy=STRATEGY)[0].text
     if "generate" in model.can:
         golden["text"] = model.generate("a red", strategy=STRATEGY).text
     return golden

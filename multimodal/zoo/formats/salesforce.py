@@ -98,7 +98,7 @@ def read_model(state: Mapping[str, Tensor], eos_id: int) -> Any:
     }
     text = TextEncoderConfig(**common, causal=False, pooling="cls", eos_id=eos_id)
     decoder = TextDecoderConfig(**common, head="bert", bos_id=vocab_size - 2)  # [DEC]
-    embed_dim, kind = None, CAPTIONER
+    embed_dim, kind = 256, CAPTIONER
     if not has_decoder(state):
         embed_dim, kind = _shape(state, "vision_proj.weight", 2)[0], MATCHER
     elif "text_encoder.embeddings.word_embeddings.weight" in state:

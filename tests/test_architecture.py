@@ -26,6 +26,7 @@ LEVEL = {
     ("training", "zoo"),
     ("training", "evaluation"),
     ("evaluation", "model"),
+    ("web", "__init__"),
     ("cli", "__init__"),  # `import multimodal as mm`: the root loads a room when it is first used
     ("__main__", "cli"),
     ("cli", "__init__"),  # for `__version__`

@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any
 
 import torch
 
+import multimodal as mm
 from multimodal.evaluation import LABELS, sample_photos
 from multimodal.metrics import read_measures
 from multimodal.model import Model
@@ -86,7 +86,7 @@ def make_demo(
     took = f"{time.perf_counter() - start:.1f} s from {len(photos)} images"
     figures = _figures(model)
     notes = [model.card[key] for key in ("about", "limits") if isinstance(model.card.get(key), str)]
-    footer = [f"Made by multimodal {version('multimodal-models')} with {model!r} in {took}."]
+    footer = [f"Made by multimodal {mm.__version__} with {model!r} in {took}."]
     if figures:
         notes.append("The figures were measured on images that the model was not trained on.")
         footer.insert(0, LEGEND)

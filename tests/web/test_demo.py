@@ -24,7 +24,7 @@ def test_a_page_of_a_folder(make_model, photos):
     page = Page(mm.web.demo_page(model, photos, labels=["<cat>", "dog"], queries=["a & b"]))
     assert len(page.images) == 6 + 4  # photographs and hits
     assert all(image["src"].startswith("data:image/jpeg;base64,") for image in page.images)
-    for expected in ("A <test>.", "<cat>", "“a & b”", "12.5 %", "0.300", "captions 6 photographs"):
+    for expected in ("A <test>.", "<cat>", "“a & b”", "12.5 %", "0.300", "captions 6 photographs", mm.__version__):
         assert expected in page.text
     assert "0.400" not in page.text  # only figures of the default strategy
     assert str(photos) not in page.text

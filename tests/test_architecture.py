@@ -29,7 +29,6 @@ LEVEL = {
     ("web", "__init__"),
     ("cli", "__init__"),  # `import multimodal as mm`: the root loads a room when it is first used
     ("__main__", "cli"),
-    ("cli", "__init__"),  # for `__version__`
 }
 HEAVY = {"torchvision", "open_clip", "timm", "transformers", "matplotlib", "tokenizers", "PIL", "pandas", "scipy"}
 TOP_LEVEL = {

@@ -135,7 +135,7 @@ class Model:
     def weights_key(self) -> Hashable | None:
         """Equal as long as the weights are; None for a network in training, whose weights may change unnoticed.
 
-        PyTorch counts the writes to a tensor, but not those of its fused optimizers, which need `requires_grad`.
+        PyTorch counts the writes to a tensor, except by its fused optimizers, which need `requires_grad`.
         """
         parameters = list(self.network.parameters())
         if any(parameter.requires_grad for parameter in parameters):

@@ -144,7 +144,7 @@ class Validation:
     def __init__(
         self, configs: Sequence[ValidationConfig], root: str | Path = ".", suffixes: Suffixes | None = None
     ) -> None:
-        """suffixes: of the files of each modality, see `open_source`; by default those of images"""
+        """suffixes: of the files of each modality, see `open_source`; by default of images"""
         names = [config.name for config in configs]
         if len(set(names)) < len(names):
             raise ValueError(f"validation: expected a unique name for each set, got {names}")

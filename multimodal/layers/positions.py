@@ -71,8 +71,8 @@ class RelativeBias(nn.Module):
 def resize_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
     """Learned positions [P + n * n, W] for a grid of patches (down, across).
 
-    The positions of the P tokens before the patches are kept, those of the n x n patches are interpolated,
-    bicubic with antialiasing.
+    The positions of the P tokens before the patches are kept, the n x n others are interpolated, bicubic with
+    antialiasing.
     """
     count, (down, across) = len(positions), grid
     side = int(count**0.5)  # n: at most one token stands before a square of patches

@@ -137,7 +137,7 @@ class Run:
         self.objective.to(self.device)
         self.masters = MasterWeights(self.objective, self.dtype)
         self.scales = [p for name, p in self.masters.masters.items() if name.endswith("logit_scale")]
-        matrices = {f"network.{name}" for name in hidden_matrices(self.network)}  # not those of the terms
+        matrices = {f"network.{name}" for name in hidden_matrices(self.network)}  # without the terms
         self.optimizer = make_optimizer(self.masters.masters, matrices, stage.optimizer)
         self.parallel = parallel(self.objective, self.device).train()
 

@@ -47,7 +47,7 @@ def make_inputs(config: RunConfig, start: Model | None, out: Path) -> dict[str, 
 
 
 def make_tokenizer(config: RunConfig, start: Model | None, mixture: Mixture, out: Path, resume: bool) -> Tokenizer:
-    """The tokenizer of the start model, or that of the run file; one that is trained learns from the captions of the
+    """The tokenizer of the start model, or of the run file; one that is trained learns from the captions of the
     mixture on rank 0, and all ranks read it from `out`."""
     tokenizer: Any
     if start is not None and "text" in start.inputs:

@@ -17,7 +17,7 @@ from multimodal.zoo.checkpoint import Checkpoint, wrap_errors
 from multimodal.zoo.contract import check_contract, contract
 from multimodal.zoo.weights import CheckpointError
 
-SPARE = 100  # parameters beyond twice those of the file: some towers make parts and drop them
+MAX_DISCARDED_PARAMETERS = 100  # beyond twice the number in the file: some towers create parts and drop them
 POSITIONS = "encoders.image.positions"
 
 
@@ -29,7 +29,7 @@ def build(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> M
     config, weights, inputs = checkpoint.config, checkpoint.weights, checkpoint.inputs
     check_contract(config, inputs)
     with wrap_errors(f"{checkpoint.name}: could not build the model"):
-        with torch.device("meta"), _at_most(2 * len(weights) + SPARE):
+        with torch.device("meta"), _at_most(2 * len(weights) + MAX_DISCARDED_PARAMETERS):
             network = build_model(config)
         check_weights(network, weights)
         if set(dict(network.named_buffers())) <= set(network.state_dict()):
@@ -51,7 +51,7 @@ def stored(network: nn.Module) -> dict[str, Tensor]:
 
 
 def check_weights(network: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Raise CheckpointError if names or shapes differ from those of the network."""
+    """Raise CheckpointError if names or shapes differ from the network."""
     places = stored(network)
     if set(places) != set(tensors):
         missing, unknown = sorted(set(places) - set(tensors)), sorted(set(tensors) - set(places))

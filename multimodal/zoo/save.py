@@ -20,7 +20,7 @@ from multimodal.zoo.formats.format import CONFIG
 from multimodal.zoo.formats.own import FORMAT, WEIGHTS, OwnFormat
 from multimodal.zoo.golden import golden_vectors
 
-KEPT = ("golden", "contract")  # in a card, unless the new one has its own: `load` and `verify` need them
+KEPT_KEYS = ("golden", "contract")  # in a card, unless the new one has its own: `load` and `verify` need them
 
 
 def save_folder(
@@ -73,7 +73,7 @@ def update_card(folder: str | Path, card: dict[str, Any], charts: Mapping[str, b
         with atomic_write(path.with_name(name)) as file:
             file.write(data)
     table = json.loads(path.read_text(encoding="utf-8"))
-    old = {key: value for key, value in table["card"].items() if key in KEPT}
+    old = {key: value for key, value in table["card"].items() if key in KEPT_KEYS}
     table["card"] = old | card
     write_text(path, json.dumps(table, indent=1) + "\n")
     write_text(path.with_name("README.md"), card_text(table["name"], table["card"]))

@@ -1,11 +1,11 @@
-"""Execute the notebooks, each from its first cell to its last, and say what took how long.
+"""Execute the notebooks from the first cell to the last, and print the time that each one takes.
 
-python .ci/notebooks.py            run them in a copy of the folder and throw the outputs away
-python .ci/notebooks.py --write    run them and keep the outputs
-python .ci/notebooks.py 02 04      only those whose names begin so
+python .ci/notebooks.py            run all notebooks in a copy of the folder and discard the outputs
+python .ci/notebooks.py --write    run them and save the outputs
+python .ci/notebooks.py 02 04      run only the notebooks whose names begin with 02 or 04
 
-Fails with the error of the first cell that does not run, for a warning in an output, and for a notebook that
-is committed without a picture in its outputs or too large.
+Fails if a cell raises an error, if an output contains a warning, or if a committed notebook has no image in its
+outputs or is too large.
 """
 
 import argparse
@@ -29,7 +29,7 @@ LARGEST = 1_500_000  # bytes
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("names", nargs="*", help="beginnings of file names; all notebooks where there are none")
+    parser.add_argument("names", nargs="*", help="beginnings of file names; all notebooks by default")
     parser.add_argument("--write", action="store_true", help="save the outputs in place")
     arguments = parser.parse_args()
     paths = [
@@ -41,9 +41,9 @@ def main() -> int:
         print(f"no notebook in {FOLDER} begins with {arguments.names}", file=sys.stderr)
         return 2
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # figures become outputs
-    os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # of tqdm without ipywidgets: bars are text
+    os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # tqdm without ipywidgets prints bars as text
     with tempfile.TemporaryDirectory() as place:
-        copy = Path(place) / "notebooks"  # with what the notebooks name relative to themselves
+        copy = Path(place) / "notebooks"  # with the files that notebooks open by a relative path
         shutil.copytree(FOLDER, copy, ignore=shutil.ignore_patterns("runs", ".ipynb_checkpoints"))
         shutil.copytree(ROOT / "data" / "recipes", Path(place) / "data" / "recipes")
         for path in paths:
@@ -53,10 +53,10 @@ def main() -> int:
             except CellExecutionError as error:
                 print(f"{path.name}: a cell failed\n{error}", file=sys.stderr)
                 return 1
-            wrong = complaints(executed)
+            wrong = mistakes(executed)
             if arguments.write:
                 nbformat.write(executed, path)
-            wrong += complaints(nbformat.read(path, as_version=4))
+            wrong += mistakes(nbformat.read(path, as_version=4))
             if path.stat().st_size > LARGEST:
                 wrong.append(f"expected at most {LARGEST} bytes, got {path.stat().st_size}")
             if wrong:
@@ -68,7 +68,7 @@ def main() -> int:
 
 
 def execute(path: Path, folder: Path) -> NotebookNode:
-    """The notebook with fresh outputs; its working directory is `folder`."""
+    """Run all cells with `folder` as the working directory; return the notebook with new outputs."""
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook,
@@ -82,7 +82,7 @@ def execute(path: Path, folder: Path) -> NotebookNode:
 
 
 def tidy(notebook: NotebookNode) -> NotebookNode:
-    """Without what differs from one machine or run to the next and tells a reader nothing."""
+    """Remove metadata that differs between machines and runs."""
     notebook.metadata = nbformat.from_dict(
         {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -97,7 +97,7 @@ def tidy(notebook: NotebookNode) -> NotebookNode:
 
 
 def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Pieces of one stream as one, and of a progress bar only what is left to see."""
+    """Join consecutive pieces of a stream, and keep only the final state of progress bars."""
     kept: list[NotebookNode] = []
     for output in outputs:
         if kept and output.output_type == "stream" == kept[-1].output_type and output.name == kept[-1].name:
@@ -106,29 +106,29 @@ def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
             kept.append(output)
     for output in kept:
         if output.output_type == "stream":
-            output.text = "".join(last_look(line) for line in output.text.splitlines(keepends=True))
+            output.text = "".join(final_text(line) for line in output.text.splitlines(keepends=True))
     return [output for output in kept if output.output_type != "stream" or output.text.strip()]
 
 
-def last_look(line: str) -> str:
-    """What a terminal would show of a line that returned to its start: `splitlines` cuts there as well."""
+def final_text(line: str) -> str:
+    """The text that stays visible in a terminal: `splitlines` also splits at a carriage return."""
     return "" if line.endswith("\r") else line
 
 
-def complaints(notebook: NotebookNode) -> list[str]:
-    """What is wrong with the outputs."""
+def mistakes(notebook: NotebookNode) -> list[str]:
+    """Violations of the rules in the outputs, one line each."""
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     wrong = [
         f"expected no warning, got {output.text.strip()!r}"
         for output in outputs
         if output.output_type == "stream" and "Warning" in output.text
     ]
-    if not any(has_picture(output.get("data", {})) for output in outputs):
-        wrong.append("expected a picture among the outputs, got none")
+    if not any(has_image(output.get("data", {})) for output in outputs):
+        wrong.append("expected an image in the outputs, got none")
     return wrong
 
 
-def has_picture(data: NotebookNode) -> bool:
+def has_image(data: NotebookNode) -> bool:
     return "image/png" in data or "image/jpeg" in data or "<img" in "".join(data.get("text/html", ""))
 
 

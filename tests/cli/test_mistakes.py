@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
@@ -180,6 +181,7 @@ def test_ctrl_c_is_quiet(tmp_path, run):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a parent such as nohup may ignore it
     )
     metrics = tmp_path / "out" / "metrics.jsonl"
     deadline = time.monotonic() + 120

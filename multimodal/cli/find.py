@@ -32,7 +32,7 @@ def index(
         raise FileNotFoundError(f"{folder}: expected a folder, got {'a file' if folder.exists() else 'none'}")
     network = open_model(model, device)
     start = time.perf_counter()
-    with mm.Index.build(network, folder, out) as built:
+    with network.index(folder, out) as built:
         console.name_rejected(built.rejected)
         seconds = time.perf_counter() - start
         if as_json:

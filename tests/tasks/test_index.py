@@ -102,7 +102,7 @@ def test_queries_that_are_refused(index, photos):
         with pytest.raises(ValueError, match=r"expected a finite embedding \[16\] that is not zero"):
             index.search(embedding)
     for many in (photos, [photos / "0.png", photos / "1.png"], torch.zeros(2, 3, 8, 8, dtype=torch.uint8)):
-        with pytest.raises(ValueError, match="expected one text, picture or embedding"):
+        with pytest.raises(ValueError, match="expected one text, image or embedding"):
             index.search(many)
     with pytest.raises(ImageError):
         index.search(photos / "none.png")
@@ -273,7 +273,7 @@ def test_paths_are_shown_from_here(model, photos, tmp_path, monkeypatch):
 
 
 def test_an_interrupted_run_keeps_what_it_has(model, photos, tmp_path, monkeypatch, seen):
-    monkeypatch.setattr(indexing, "COMMIT", 2)
+    monkeypatch.setattr(indexing, "FILES_PER_COMMIT", 2)
 
     def stop(*_):
         if len(seen) == 2:  # the third batch never ends

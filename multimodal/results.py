@@ -33,7 +33,7 @@ class Rejected:
         return f"{self.name}: {self.reason}"
 
     def to_dict(self) -> dict[str, str]:
-        return {"name": self.name, "reason": self.reason}
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Item:
         return f'<img src="data:image/jpeg;base64,{data}" alt="{html.escape(self.name, quote=True)}">'
 
 
-class _HasItem:
-    """The `.image` of a result that has an `item`."""
+class _ItemResult:
+    """A result about one item: a dataclass with an `item`, which renders as a thumbnail beside `_body()`."""
 
     item: Item
 
@@ -69,9 +69,23 @@ class _HasItem:
         """The RGB image, read again from its source."""
         return self.item.open()
 
+    def to_dict(self) -> dict[str, Any]:
+        return {"image": self.item.name} | {key: value for key, value in vars(self).items() if key != "item"}
+
+    def _body(self) -> str:
+        """HTML that shows the result without its item."""
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        return (
+            '<div style="display:flex;gap:12px;align-items:center;border:1px solid #8884;border-radius:8px;padding:8px;'
+            f'max-width:420px"><div style="flex:none;width:128px;text-align:center">{self.item.thumbnail()}</div>'
+            f'<div style="flex:1;min-width:0;overflow-wrap:anywhere">{self._body()}{_small(self.item.name)}</div></div>'
+        )
+
 
 @dataclass(frozen=True)
-class Classification(_HasItem):
+class Classification(_ItemResult):
     """The class of one image.
 
     `scores` maps each class to its probability, best first, and sums to 1; with `top_k` it holds only the best k, with
@@ -87,16 +101,12 @@ class Classification(_HasItem):
         rest = ", ".join(f"{name} {score:.1%}" for name, score in list(self.scores.items())[1:3])
         return f"{self.item.name}: {self.label} {self.score:.1%}" + (f" ({rest})" if rest else "")
 
-    def to_dict(self) -> dict[str, Any]:
-        return {"image": self.item.name, "label": self.label, "score": self.score, "scores": dict(self.scores)}
-
-    def _repr_html_(self) -> str:
-        bars = "".join(_bar(name, score) for name, score in list(self.scores.items())[:5])
-        return _card(self.item.thumbnail(), bars + _small(self.item.name))
+    def _body(self) -> str:
+        return "".join(_bar(name, score) for name, score in list(self.scores.items())[:5])
 
 
 @dataclass(frozen=True)
-class Caption(_HasItem):
+class Caption(_ItemResult):
     """A sentence about one image. `score` is its mean log-probability per token (natural log)."""
 
     text: str
@@ -106,20 +116,12 @@ class Caption(_HasItem):
     def __str__(self) -> str:
         return f"{self.item.name}: {self.text}"
 
-    def to_dict(self) -> dict[str, Any]:
-        return {"image": self.item.name, "text": self.text, "score": self.score}
-
-    def _repr_html_(self) -> str:
-        return _card(
-            self.item.thumbnail(),
-            f"<div>{html.escape(self.text)}</div>"
-            + _small(f"{self.score:.2f} log-probability per token")
-            + _small(self.item.name),
-        )
+    def _body(self) -> str:
+        return _scored_text(self.text, self.score)
 
 
 @dataclass(frozen=True)
-class Hit(_HasItem):
+class Hit(_ItemResult):
     """One search hit: its path and its cosine similarity to the query."""
 
     path: str
@@ -132,12 +134,12 @@ class Hit(_HasItem):
     def to_dict(self) -> dict[str, Any]:
         return {"path": self.path, "score": self.score}
 
-    def _repr_html_(self) -> str:
-        return _card(self.item.thumbnail(), f"<div>{self.score:.3f}</div>" + _small(self.path))
+    def _body(self) -> str:
+        return f"<div>{self.score:.3f}</div>"
 
 
 @dataclass(frozen=True)
-class Match(_HasItem):
+class Match(_ItemResult):
     """Whether a text describes one image. `score` is the probability that it does."""
 
     text: str
@@ -147,15 +149,12 @@ class Match(_HasItem):
     def __str__(self) -> str:
         return f"{self.item.name}: {self.score:.1%} {self.text}"
 
-    def to_dict(self) -> dict[str, Any]:
-        return {"image": self.item.name, "text": self.text, "score": self.score}
-
-    def _repr_html_(self) -> str:
-        return _card(self.item.thumbnail(), _bar(self.text, self.score) + _small(self.item.name))
+    def _body(self) -> str:
+        return _bar(self.text, self.score)
 
 
 @dataclass(frozen=True)
-class Answer(_HasItem):
+class Answer(_ItemResult):
     """The answer to a question about one image. `score` is its mean log-probability per token (natural log)."""
 
     question: str
@@ -166,12 +165,8 @@ class Answer(_HasItem):
     def __str__(self) -> str:
         return f"{self.item.name}: {self.question} {self.text}"
 
-    def to_dict(self) -> dict[str, Any]:
-        return {"image": self.item.name, "question": self.question, "text": self.text, "score": self.score}
-
-    def _repr_html_(self) -> str:
-        body = _small(self.question) + f"<div>{html.escape(self.text)}</div>" + _small(self.item.name)
-        return _card(self.item.thumbnail(), body)
+    def _body(self) -> str:
+        return _small(self.question) + f"<div>{html.escape(self.text)}</div>"
 
 
 @dataclass(frozen=True)
@@ -186,13 +181,13 @@ class Generation:
         return self.text
 
     def to_dict(self) -> dict[str, Any]:
-        return {"prompt": self.prompt, "text": self.text, "score": self.score}
+        return dict(vars(self))
 
     def _repr_html_(self) -> str:
-        return f"<div>{html.escape(self.text)}</div>" + _small(f"{self.score:.2f} log-probability per token")
+        return _scored_text(self.text, self.score)
 
 
-Result = TypeVar("Result", bound=Classification | Caption | Hit | Match | Answer | Generation)
+Result = TypeVar("Result", bound=_ItemResult | Generation)
 
 
 class Results(list[Result], Generic[Result]):
@@ -219,10 +214,8 @@ class Results(list[Result], Generic[Result]):
         return "\n".join(lines) or "Results([])"
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "results": [result.to_dict() for result in self],
-            "rejected": [item.to_dict() for item in self.rejected],
-        }
+        rejected = [item.to_dict() for item in self.rejected]
+        return {"results": [result.to_dict() for result in self], "rejected": rejected}
 
     def _repr_html_(self, limit: int = 50) -> str:
         cards = "".join(result._repr_html_() for result in self[:limit])
@@ -234,16 +227,12 @@ class Results(list[Result], Generic[Result]):
         return f'<div style="display:grid;grid-template-columns:{columns};gap:8px">{cards}</div>{more}{lost}'
 
 
-def _card(thumbnail: str, body: str) -> str:
-    return (
-        '<div style="display:flex;gap:12px;align-items:center;border:1px solid #8884;border-radius:8px;'
-        f'padding:8px;max-width:420px"><div style="flex:none;width:128px;text-align:center">{thumbnail}</div>'
-        f'<div style="flex:1;min-width:0;overflow-wrap:anywhere">{body}</div></div>'
-    )
-
-
 def _small(text: str) -> str:
     return f'<div style="opacity:.6;font-size:80%;overflow-wrap:anywhere">{html.escape(text)}</div>'
+
+
+def _scored_text(text: str, score: float) -> str:
+    return f"<div>{html.escape(text)}</div>" + _small(f"{score:.2f} log-probability per token")
 
 
 def _bar(name: str, score: float) -> str:

@@ -30,7 +30,7 @@ def index(
     """
     network = open_model(model, device)
     start = time.perf_counter()
-    with mm.Index.build(network, folder, out) as built:
+    with network.index(folder, out) as built:
         rejected, changes, count = built.rejected, built.changes._asdict(), len(built)
     seconds = time.perf_counter() - start
     console.name_rejected(rejected)

@@ -12,8 +12,8 @@ import os
 import sqlite3
 import threading
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from multimodal.files import atomic_write
-from multimodal.retrieval.database import connect, from_column, reported, to_column, transaction
 
 APPLICATION_ID = 0x6D6D6978  # "mmix", in the header of the file: distinguishes it from other SQLite files
 SCHEMA_VERSION = 1
@@ -33,6 +32,10 @@ CREATE TABLE files (
     id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
     sha256 TEXT NOT NULL, crc INTEGER NOT NULL, vector BLOB NOT NULL);
 """
+DISK_ERRORS = {
+    *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY),
+    *(sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN),
+}
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Entry:
     sha256: str
 
 
-class Store:
+class Store(AbstractContextManager["Store", None]):
     """An open index file; a context manager. Thread-safe.
 
     Made by `Store.create(path, space, folder)` and `Store.open(path)`. Every method raises ValueError if the file is
@@ -105,30 +108,20 @@ class Store:
             raise FileNotFoundError(f"path: expected an index, got {path}, which does not exist")
         if not path.is_file():
             raise ValueError(f"path: expected an index, got {path}, which is not a file")
-        connection = connect(path)
+        with reported(path):
+            connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode=rw",
+                uri=True,
+                isolation_level=None,  # transactions begin where `_using` is asked for one
+                timeout=30,  # seconds to wait for another process
+                check_same_thread=False,  # the store has a lock
+            )
         try:
             with reported(path):
-                application = connection.execute("PRAGMA application_id").fetchone()[0]
-                version = connection.execute("PRAGMA user_version").fetchone()[0]
-                if application != APPLICATION_ID:
-                    raise ValueError(f"{path}: expected an index, got another SQLite file")
-                if version != SCHEMA_VERSION:
-                    raise ValueError(
-                        f"{path}: expected index format {SCHEMA_VERSION}, got {version}: index again, into a new file"
-                    )
-                meta = dict(connection.execute("SELECT key, value FROM meta"))
-                connection.execute("SELECT count(*) FROM files").fetchone()
-            try:
-                space = EmbeddingSpace(meta["fingerprint"], int(meta["dim"]), meta["model"])
-                folder = Path(from_column(meta["folder"]))
-            except (KeyError, ValueError, TypeError) as error:
-                raise ValueError(
-                    f"{path}: expected an index, got a damaged one: its description is incomplete ({error!r})"
-                ) from None
+                return cls(path, connection, *_read_meta(path, connection))
         except BaseException:
             connection.close()
             raise
-        return cls(path, connection, space, folder)
 
     def __len__(self) -> int:
         with self._using() as connection:
@@ -145,7 +138,7 @@ class Store:
 
         Raises ValueError if a vector differs from what was written.
         """
-        with self._using() as connection, transaction(connection, "DEFERRED"):  # one state for both reads
+        with self._using("DEFERRED") as connection:  # one state for both reads
             paths = sorted(from_column(row[0]) for row in connection.execute("SELECT path FROM files"))
             place = {path: i for i, path in enumerate(paths)}
             matrix = np.empty((len(paths), self.space.dim), dtype="<f4")
@@ -159,18 +152,17 @@ class Store:
     def update(
         self,
         put: Iterable[tuple[Entry, Tensor]] = (),
-        touch: Iterable[Entry] = (),
         copy: Iterable[tuple[Entry, str]] = (),
         remove: Iterable[str] = (),
     ) -> None:
         """Change the store in one transaction.
 
-        `put` writes entries with their vectors [D], `copy` writes entries with the vector of another path, `touch`
-        updates size and time of entries whose contents are unchanged, `remove` drops paths. Raises ValueError for a
-        vector of another width or with values that are not finite.
+        `put` writes entries with their vectors [D], `copy` writes entries with the stored vector of a path (another
+        one, or their own), `remove` drops paths. Raises ValueError for a vector of another width or with values that
+        are not finite.
         """
         written = [_row(entry, vector, self.space.dim) for entry, vector in put]
-        with self._using() as connection, transaction(connection):
+        with self._using("IMMEDIATE") as connection:
             for entry, other in copy:
                 found = connection.execute(
                     "SELECT vector FROM files WHERE path = ? AND sha256 = ?", (to_column(other), entry.sha256)
@@ -181,21 +173,15 @@ class Store:
                     )
                 written.append(_row(entry, found[0], self.space.dim))
             connection.executemany(
-                "INSERT INTO files (path, size, mtime_ns, sha256, crc, vector) VALUES (?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT (path) DO UPDATE SET size = excluded.size, mtime_ns = excluded.mtime_ns, "
-                "sha256 = excluded.sha256, crc = excluded.crc, vector = excluded.vector",
+                "INSERT OR REPLACE INTO files (path, size, mtime_ns, sha256, crc, vector) VALUES (?, ?, ?, ?, ?, ?)",
                 written,
-            )
-            connection.executemany(
-                "UPDATE files SET size = ?, mtime_ns = ? WHERE path = ?",
-                [(entry.size, entry.mtime_ns, to_column(entry.path)) for entry in touch],
             )
             connection.executemany("DELETE FROM files WHERE path = ?", [(to_column(path),) for path in remove])
 
     def move(self, folder: str | Path) -> None:
         """Record a new place of the folder."""
         folder = Path(folder).absolute()
-        with self._using() as connection, transaction(connection):
+        with self._using("IMMEDIATE") as connection:
             connection.execute("UPDATE meta SET value = ? WHERE key = 'folder'", (to_column(str(folder)),))
         self.folder = folder
 
@@ -210,28 +196,71 @@ class Store:
                 self._connection.close()
                 self._connection = None
 
-    def __enter__(self) -> "Store":
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
 
     @contextmanager
-    def _using(self) -> Iterator[sqlite3.Connection]:
+    def _using(self, transaction: str | None = None) -> Iterator[sqlite3.Connection]:
+        """The connection, locked; with "DEFERRED" or "IMMEDIATE" in a transaction of that kind."""
         with self._lock:
             if self._connection is None:
                 raise ValueError(f"{self.path}: expected an open index, got a closed one")
-            with reported(self.path):
-                yield self._connection
+            with reported(self.path), self._connection as connection:  # commits, or rolls back after an error
+                if transaction is not None:
+                    connection.execute(f"BEGIN {transaction}")
+                yield connection
 
 
-def _row(entry: Entry, vector: Tensor | bytes, dim: int) -> Sequence[Any]:
+@contextmanager
+def reported(path: Path) -> Iterator[None]:
+    """SQLite's errors as OSError for the disk and for locks, and ValueError for the contents."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in DISK_ERRORS:
+            raise OSError(f"{path}: {error}") from error
+        raise ValueError(f"{path}: expected an index, got another file or a damaged one: {error}") from error
+    except UnicodeDecodeError as error:  # SQLite quotes the damaged text
+        raise ValueError(f"{path}: expected an index, got a damaged one: its text is not UTF-8") from error
+
+
+def _read_meta(path: Path, connection: sqlite3.Connection) -> tuple[EmbeddingSpace, Path]:
+    """The space and the folder of an index, after a check that the file is one."""
+    connection.execute("PRAGMA synchronous = FULL")
+    [application] = connection.execute("PRAGMA application_id").fetchone()
+    [version] = connection.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION_ID:
+        raise ValueError(f"{path}: expected an index, got another SQLite file")
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"{path}: expected index format {SCHEMA_VERSION}, got {version}: index again, into a new file")
+    meta = dict(connection.execute("SELECT key, value FROM meta"))
+    connection.execute("SELECT count(*) FROM files").fetchone()
+    try:
+        space = EmbeddingSpace(meta["fingerprint"], int(meta["dim"]), meta["model"])
+        return space, Path(from_column(meta["folder"]))
+    except (KeyError, ValueError, TypeError) as error:
+        reason = f"its description is incomplete ({error!r})"
+        raise ValueError(f"{path}: expected an index, got a damaged one: {reason}") from None
+
+
+def to_column(path: str) -> str | bytes:
+    """TEXT, or BLOB for a file name that is not valid text."""
+    try:
+        path.encode()
+        return path
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+
+
+def from_column(value: Any) -> str:
+    return os.fsdecode(value) if isinstance(value, bytes) else str(value)
+
+
+def _row(entry: Entry, vector: Tensor | bytes, dim: int) -> tuple[Any, ...]:
     if isinstance(vector, Tensor):
         if vector.shape != (dim,) or not vector.isfinite().all():
-            raise ValueError(
-                f"vector of {entry.path}: expected a finite one of [{dim}], got {list(vector.shape)}"
-                + ("" if vector.shape != (dim,) else " with values that are not finite")
-            )
+            got = f"{list(vector.shape)}, {int(vector.isfinite().sum())} of them finite"
+            raise ValueError(f"vector of {entry.path}: expected {dim} finite values, got {got}")
         vector = vector.detach().cpu().float().numpy().astype("<f4").tobytes()
     return (to_column(entry.path), entry.size, entry.mtime_ns, entry.sha256, _crc(entry.path, vector), vector)
 

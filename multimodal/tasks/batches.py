@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from multimodal.preprocess import Sources, decode_all, open_image, resolve
-from multimodal.results import Item, Rejected
+from multimodal.results import Item, Rejected, Result, Results
 from multimodal.tasks.task_model import TaskModel
 
 MIN_FOR_PROGRESS_BAR = 200  # inputs
+Many = list[Any] | tuple[Any, ...]  # the types of inputs that always give `Results`
 
 
 def sources_of(model: TaskModel, modality: str, inputs: Any) -> Sources:
@@ -36,14 +37,10 @@ def batches(
 
     Unreadable files of a folder or glob are appended to `rejected`; any other raises InputError.
     """
-    from tqdm import tqdm
-
     preprocessor = model.inputs[modality]
-    size = default_batch_size(model.device) if batch_size is None else batch_size
+    size = (32 if model.device.type == "cpu" else 256) if batch_size is None else batch_size
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise ValueError(f"batch_size: expected a whole number of at least 1, got {batch_size!r}")
-    total = len(sources.items)
-    hidden = True if not bar or total < MIN_FOR_PROGRESS_BAR else None  # None: shown on a terminal
     places: list[int] = []
     items: list[Tensor] = []
 
@@ -51,7 +48,7 @@ def batches(
         batch = preprocessor.collate(items)  # B items -> [B, ...]
         return places, batch.to(model.device, model.dtype if batch.is_floating_point() else batch.dtype)
 
-    with tqdm(total=total, desc=doing, unit=f" {modality}s", leave=False, disable=hidden) as progress:
+    with progress_bar(len(sources.items), doing, f"{modality}s", bar) as progress:
         for place, item in decode_all(sources, preprocessor.read):
             progress.update()
             if isinstance(item, Rejected):
@@ -66,8 +63,29 @@ def batches(
             yield collated()
 
 
-def default_batch_size(device: torch.device) -> int:
-    return 32 if device.type == "cpu" else 256
+def progress_bar(total: int, doing: str, unit: str, bar: bool = True) -> Any:
+    """A tqdm bar, which only shows on a terminal and from MIN_FOR_PROGRESS_BAR inputs on."""
+    from tqdm import tqdm
+
+    hidden = True if not bar or total < MIN_FOR_PROGRESS_BAR else None  # None: shown on a terminal
+    return tqdm(total=total, desc=doing, unit=f" {unit}", leave=False, disable=hidden)
+
+
+def results_of(
+    model: TaskModel,
+    modality: str,
+    sources: Sources,
+    work: Callable[[Tensor, list[int], list[Item]], Iterable[Result]],
+    batch_size: int | None,
+    doing: str,
+) -> Result | Results[Result]:
+    """`work(batch [B, ...], places, items)` on all batches: its only result for a single input, else `Results`."""
+    results: Results[Result] = Results()
+    for places, batch in batches(model, modality, sources, results.rejected, batch_size, doing):
+        with torch.inference_mode():
+            results += work(batch, places, items_at(model, modality, sources, places))
+    warn_rejected(results.rejected, len(sources.items), modality)
+    return results[0] if sources.single else results
 
 
 def items_at(model: TaskModel, modality: str, sources: Sources, places: Sequence[int]) -> list[Item]:

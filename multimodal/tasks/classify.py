@@ -4,7 +4,7 @@ N = inputs, C = classes, D = dimensions
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, overload
 
@@ -12,14 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from multimodal.results import Classification, Results
-from multimodal.tasks.batches import batches, items_at, sources_of, warn_rejected
+from multimodal.results import Classification, Item, Results
+from multimodal.tasks.batches import Many, results_of, sources_of
 from multimodal.tasks.embed import embed_texts, encode_batch
 from multimodal.tasks.task_model import TaskModel, embedder, main_modality, require
 
 ClassNames = Sequence[str] | Mapping[str, Sequence[str]]
 Templates = Sequence[str] | str | None
-Many = list[Any] | tuple[Any, ...]
 
 DEFAULT_TEMPLATES = (
     "a photo of a {}.",
@@ -36,33 +35,18 @@ MAX_TEXTS_AT_ONCE = 1 << 14
 
 @overload
 def classify(
-    model: TaskModel,
-    images: Many,
-    class_names: ClassNames,
-    templates: Templates = None,
-    top_k: int | None = None,
-    *,
-    batch_size: int | None = None,
-) -> Results[Classification]: ...
+    model: TaskModel, images: Many, class_names: ClassNames, templates: Templates = ..., top_k: int | None = ...,
+    *, batch_size: int | None = ...,
+) -> Results[Classification]: ...  # fmt: skip
 @overload
 def classify(
-    model: TaskModel,
-    images: Any,
-    class_names: ClassNames,
-    templates: Templates = None,
-    top_k: int | None = None,
-    *,
-    batch_size: int | None = None,
-) -> Classification | Results[Classification]: ...
+    model: TaskModel, images: Any, class_names: ClassNames, templates: Templates = ..., top_k: int | None = ...,
+    *, batch_size: int | None = ...,
+) -> Classification | Results[Classification]: ...  # fmt: skip
 def classify(
-    model: TaskModel,
-    images: Any,
-    class_names: ClassNames,
-    templates: Templates = None,
-    top_k: int | None = None,
-    *,
-    batch_size: int | None = None,
-) -> Classification | Results[Classification]:
+    model: TaskModel, images: Any, class_names: ClassNames, templates: Templates = None, top_k: int | None = None,
+    *, batch_size: int | None = None,
+) -> Classification | Results[Classification]:  # fmt: skip
     """Find which of `class_names` each image shows, without training: zero-shot.
 
     images: one or many, see `Model`.
@@ -86,27 +70,21 @@ def classify(
     if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
         raise ValueError(f"top_k: expected None or a whole number of at least 1, got {top_k!r}")
     sources = sources_of(model, modality, images)
-    classes = cached_class_embeddings(model, class_names, templates).double()  # [C, D]
+    classes = class_embeddings(model, class_names, templates).double()  # [C, D]
     scale = math.exp(model.logit_scale)
-    results: Results[Classification] = Results()
-    for places, batch in batches(model, modality, sources, results.rejected, batch_size, "classifying"):
+
+    def classify_batch(batch: Tensor, _: list[int], items: list[Item]) -> Iterator[Classification]:
         cosine = encode_batch(network, modality, batch).double() @ classes.T  # [B, D] x [D, C] -> [B, C]
-        items = items_at(model, modality, sources, places)
         for item, row in zip(items, (scale * cosine).softmax(-1), strict=True):
             order = row.argsort(descending=True, stable=True)[:top_k].tolist()  # ties: in the order given
             scores = {names[i]: row[i].item() for i in order}
-            results.append(Classification(names[order[0]], row[order[0]].item(), scores, item))
-    warn_rejected(results.rejected, len(sources.items), modality)
-    return results[0] if sources.single else results
+            yield Classification(names[order[0]], row[order[0]].item(), scores, item)
+
+    return results_of(model, modality, sources, classify_batch, batch_size, "classifying")
 
 
 def class_embeddings(model: TaskModel, class_names: ClassNames, templates: Templates = None) -> Tensor:
     """One unit vector per class, float32 [C, D] on the CPU; arguments and errors as in `classify`."""
-    return cached_class_embeddings(model, class_names, templates).clone()
-
-
-def cached_class_embeddings(model: TaskModel, class_names: ClassNames, templates: Templates) -> Tensor:
-    """The same without the copy: not to be written to."""
     words, patterns = checked_names(class_names), checked_templates(templates)
     weights = model.weights_key()
     key = (tuple(words.items()), patterns, weights)
@@ -117,7 +95,7 @@ def cached_class_embeddings(model: TaskModel, class_names: ClassNames, templates
         model.class_cache[key] = embeddings  # the latest last
     for old in list(model.class_cache)[:-MAX_CACHED_CLASS_SETS]:
         model.class_cache.pop(old, None)
-    return embeddings
+    return embeddings.clone()
 
 
 def _embed_classes(model: TaskModel, words: list[tuple[str, ...]], patterns: tuple[str, ...]) -> Tensor:
@@ -142,31 +120,31 @@ def checked_names(class_names: ClassNames) -> dict[str, tuple[str, ...]]:
         raise ValueError("class_names: expected at least one class, got none")
     words: dict[str, tuple[str, ...]] = {}
     for name in class_names:
-        _check_word(name)
-        if name in words:
-            raise ValueError(f"class_names: expected each class once, got {name!r} twice")
         synonyms = class_names[name] if isinstance(class_names, Mapping) else ()
         if isinstance(synonyms, str) or not isinstance(synonyms, Sequence):
             raise ValueError(f"class_names[{name!r}]: expected a list of synonyms, got {synonyms!r}")
-        for synonym in synonyms:
-            _check_word(synonym)
+        for word in (name, *synonyms):
+            if not isinstance(word, str) or not word.strip():
+                raise ValueError(f"class_names: expected non-empty strings, got {word!r}")
+        if name in words:
+            raise ValueError(f"class_names: expected each class once, got {name!r} twice")
         words[name] = tuple(dict.fromkeys([name, *synonyms]))
     return words
 
 
-def _check_word(word: Any) -> None:
-    if not isinstance(word, str) or not word.strip():
-        raise ValueError(f"class_names: expected non-empty strings, got {word!r}")
-
-
 def checked_templates(templates: Templates) -> tuple[str, ...]:
-    """The format strings that `templates` means. Raises ValueError."""
+    """The format strings that `templates` means. Raises ValueError.
+
+    "imagenet" stands for the 80 templates that CLIP was evaluated with on ImageNet, in open_clip's version.
+    """
     if templates is None:
         return DEFAULT_TEMPLATES
     if isinstance(templates, str):
         if templates != "imagenet":
             raise ValueError(f"templates: expected a list of format strings or 'imagenet', got {templates!r}")
-        return imagenet_templates()
+        from open_clip import OPENAI_IMAGENET_TEMPLATES
+
+        return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
     patterns = tuple(templates)
     if not patterns:
         raise ValueError("templates: expected at least one format string, got none")
@@ -174,10 +152,3 @@ def checked_templates(templates: Templates) -> tuple[str, ...]:
         if not isinstance(pattern, str) or pattern.count("{}") != 1:
             raise ValueError(f"templates: expected strings with exactly one '{{}}', got {pattern!r}")
     return patterns
-
-
-def imagenet_templates() -> tuple[str, ...]:
-    """The 80 templates that CLIP was evaluated with on ImageNet, in open_clip's version."""
-    from open_clip import OPENAI_IMAGENET_TEMPLATES
-
-    return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)

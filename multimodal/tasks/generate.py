@@ -3,41 +3,29 @@
 from collections.abc import Sequence
 from typing import Any, overload
 
+from torch import Tensor
+
 from multimodal.generation import Strategy
-from multimodal.results import Caption, Generation, Results
-from multimodal.tasks.batches import batches, items_at, sources_of, warn_rejected
+from multimodal.results import Caption, Generation, Item, Results
+from multimodal.tasks.batches import Many, results_of, sources_of
 from multimodal.tasks.task_model import TaskModel, require
 from multimodal.tasks.text_generation import TextGenerator
 
-Many = list[Any] | tuple[Any, ...]
-
 
 @overload
 def caption(
-    model: TaskModel,
-    images: Many,
-    strategy: Strategy | None = None,
-    prompt: str | None = None,
-    *,
-    batch_size: int | None = None,
-) -> Results[Caption]: ...
+    model: TaskModel, images: Many, strategy: Strategy | None = ..., prompt: str | None = ...,
+    *, batch_size: int | None = ...,
+) -> Results[Caption]: ...  # fmt: skip
 @overload
 def caption(
-    model: TaskModel,
-    images: Any,
-    strategy: Strategy | None = None,
-    prompt: str | None = None,
-    *,
-    batch_size: int | None = None,
-) -> Caption | Results[Caption]: ...
+    model: TaskModel, images: Any, strategy: Strategy | None = ..., prompt: str | None = ...,
+    *, batch_size: int | None = ...,
+) -> Caption | Results[Caption]: ...  # fmt: skip
 def caption(
-    model: TaskModel,
-    images: Any,
-    strategy: Strategy | None = None,
-    prompt: str | None = None,
-    *,
-    batch_size: int | None = None,
-) -> Caption | Results[Caption]:
+    model: TaskModel, images: Any, strategy: Strategy | None = None, prompt: str | None = None,
+    *, batch_size: int | None = None,
+) -> Caption | Results[Caption]:  # fmt: skip
     """Write a sentence about each image.
 
     images: one or many, see `Model`.
@@ -54,21 +42,19 @@ def caption(
     require(model, "caption")
     generate_text = TextGenerator(model, strategy, prompt)
     [modality] = generate_text.network.sources
-    sources = sources_of(model, modality, images)
-    results: Results[Caption] = Results()
-    for places, batch in batches(model, modality, sources, results.rejected, batch_size, "captioning"):
-        texts = generate_text({modality: batch}, len(places))
-        items = items_at(model, modality, sources, places)
-        results += [Caption(text, score, item) for (text, score), item in zip(texts, items, strict=True)]
-    warn_rejected(results.rejected, len(sources.items), modality)
-    return results[0] if sources.single else results
+
+    def caption_batch(batch: Tensor, _: list[int], items: list[Item]) -> list[Caption]:
+        texts = generate_text({modality: batch}, len(items))
+        return [Caption(text, score, item) for (text, score), item in zip(texts, items, strict=True)]
+
+    return results_of(model, modality, sources_of(model, modality, images), caption_batch, batch_size, "captioning")
 
 
 @overload
-def generate(model: TaskModel, texts: str, strategy: Strategy | None = None, *, batch_size: int = 32) -> Generation: ...
+def generate(model: TaskModel, texts: str, strategy: Strategy | None = ..., *, batch_size: int = ...) -> Generation: ...
 @overload
 def generate(
-    model: TaskModel, texts: Sequence[str], strategy: Strategy | None = None, *, batch_size: int = 32
+    model: TaskModel, texts: list[str] | tuple[str, ...], strategy: Strategy | None = ..., *, batch_size: int = ...
 ) -> Results[Generation]: ...
 def generate(
     model: TaskModel, texts: str | Sequence[str], strategy: Strategy | None = None, *, batch_size: int = 32

@@ -3,7 +3,7 @@
 D = dimensions of the space, N = vectors in the index
 """
 
-from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from multimodal.preprocess import Sources
 from multimodal.results import Hit, Rejected, Results
 from multimodal.retrieval import EmbeddingSpace, Store, nearest
 from multimodal.tasks.batches import items_at, sources_of, warn_rejected
 from multimodal.tasks.embed import embed_sources, embed_texts
-from multimodal.tasks.indexing import Changes, Indexing, relative_to_here
+from multimodal.tasks.indexing import Changes, Indexing, sources_at
 from multimodal.tasks.pairs import match
 from multimodal.tasks.task_model import TaskModel, embedder, main_modality, require
 
 
-class Index:
+class Index(AbstractContextManager["Index", None]):
     """The files of one folder, searchable. A context manager; `len(index)` is the number of vectors.
 
     `Model.index(folder, path)` creates or updates one, `Index.open(path, model)` opens one to search it.
@@ -59,33 +58,6 @@ class Index:
             )
         return cls(model, store)
 
-    @classmethod
-    def build(cls, model: TaskModel, folder: str | Path, path: str | Path, batch_size: int | None = None) -> "Index":
-        """Create or update the index of `folder` at `path`; see `index_folder`."""
-        require(model, "search")
-        folder = Path(folder)
-        if not folder.exists():
-            raise FileNotFoundError(f"folder: expected a folder, got {folder}, which does not exist")
-        if not folder.is_dir():
-            raise ValueError(f"folder: expected a folder, got {folder}, which is a file")
-        folder = folder.resolve()
-        path = Path(path)
-        if not path.exists() or (path.is_file() and not path.stat().st_size):
-            Store.create(path, _space(model), folder).close()
-        index = cls.open(path, model)
-        try:
-            if index.folder != folder:
-                if index.folder.is_dir() and not index.folder.samefile(folder):
-                    raise ValueError(
-                        f"{path}: expected the index of {folder}, got the index of {index.folder}: use another path"
-                    )
-                index._store.move(folder)
-            index.update(batch_size)
-        except BaseException:
-            index.close()
-            raise
-        return index
-
     def update(self, batch_size: int | None = None) -> Changes:
         """Read the folder again: embed new and changed files, drop deleted ones.
 
@@ -121,7 +93,7 @@ class Index:
         vector = self._embed(query)  # [D]
         paths, matrix = self._matrix()
         scores, rows = nearest(matrix, vector[None], max(k, rerank) if k > 0 else k)  # [1, K]
-        sources = self._sources(self.folder / paths[row] for row in rows[0].tolist())
+        sources = sources_at(self.folder / paths[row] for row in rows[0].tolist())
         items = items_at(self.model, self.modality, sources, range(len(sources.items)))
         hits = [Hit(item.name, score, item) for score, item in zip(scores[0].tolist(), items, strict=True)]
         if rerank:
@@ -130,15 +102,9 @@ class Index:
 
     def _rerank(self, query: str, hits: list[Hit]) -> list[Hit]:
         """The same files by how well they match, best first, without files that cannot be read any more."""
-        matches = match(self.model, self._sources(Path(hit.path) for hit in hits), query)
-        assert isinstance(matches, Results)
+        matches = match(self.model, sources_at(Path(hit.path) for hit in hits), query)
         found = [Hit(each.item.name, each.score, each.item) for each in matches]
         return sorted(found, key=lambda hit: -hit.score)
-
-    @staticmethod
-    def _sources(paths: Iterable[Path]) -> Sources:
-        items = list(paths)
-        return Sources(items, [relative_to_here(path) for path in items], False, False)
 
     def _embed(self, query: Any) -> Tensor:
         """[D], of unit length"""
@@ -188,9 +154,6 @@ class Index:
     def __bool__(self) -> bool:
         return True  # also if it is empty
 
-    def __enter__(self) -> "Index":
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
 
@@ -218,4 +181,24 @@ def index_folder(model: TaskModel, folder: str | Path, path: str | Path, *, batc
     >>> index = model.index("photos/", path="photos.db")  # doctest: +SKIP
     >>> index.search("a dog on a beach", k=5)  # doctest: +SKIP
     """
-    return Index.build(model, folder, path, batch_size)
+    require(model, "search")
+    folder, path = Path(folder), Path(path)
+    if not folder.exists():
+        raise FileNotFoundError(f"folder: expected a folder, got {folder}, which does not exist")
+    if not folder.is_dir():
+        raise ValueError(f"folder: expected a folder, got {folder}, which is a file")
+    folder = folder.resolve()
+    if not path.exists() or (path.is_file() and not path.stat().st_size):
+        Store.create(path, _space(model), folder).close()
+    index = Index.open(path, model)
+    try:
+        if index.folder != folder:
+            if index.folder.is_dir() and not index.folder.samefile(folder):
+                got = f"got the index of {index.folder}: use another path"
+                raise ValueError(f"{path}: expected the index of {folder}, {got}")
+            index._store.move(folder)
+        index.update(batch_size)
+    except BaseException:
+        index.close()
+        raise
+    return index

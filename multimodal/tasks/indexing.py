@@ -3,17 +3,20 @@
 import os
 import stat
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from torch import Tensor
+
 from multimodal.files import sha256_of
 from multimodal.preprocess import MAX_BYTES, Sources, resolve
 from multimodal.results import Rejected
 from multimodal.retrieval import Entry, Store
-from multimodal.tasks.batches import MIN_FOR_PROGRESS_BAR
+from multimodal.tasks.batches import progress_bar
 from multimodal.tasks.embed import embed_sources
 from multimodal.tasks.task_model import TaskModel
 
@@ -36,8 +39,12 @@ class Indexing:
         self.model, self.store, self.folder, self.modality = model, store, store.folder, modality
         self.known = store.entries()
         self.by_contents = {entry.sha256: name for name, entry in self.known.items()}
-        self.changes = Changes()
+        self.counts = Counter(Changes()._asdict())
         self.rejected: list[Rejected] = []
+
+    @property
+    def changes(self) -> Changes:
+        return Changes(**self.counts)
 
     def run(self, batch_size: int | None = None) -> int:
         """Read every file of the folder with a suffix of the modality; returns their number.
@@ -45,67 +52,53 @@ class Indexing:
         A file of the same size and time counts as unchanged; otherwise its contents decide. The index is written
         every 256 files.
         """
-        from tqdm import tqdm
-
         paths = [Path(item) for item in resolve(self.folder, self.model.inputs[self.modality]).items]
-        hidden = True if len(paths) < MIN_FOR_PROGRESS_BAR else None  # None: shown on a terminal
-        with (
-            tqdm(total=len(paths), desc="indexing", unit=" files", leave=False, disable=hidden) as progress,
-            ThreadPoolExecutor(4) as pool,
-        ):
+        with progress_bar(len(paths), "indexing", "files") as progress, ThreadPoolExecutor(4) as pool:
             for start in range(0, len(paths), FILES_PER_COMMIT):
                 chunk = paths[start : start + FILES_PER_COMMIT]
                 self.update(chunk, pool, batch_size)
                 progress.update(len(chunk))
         there = {self.name(path) for path in paths}
-        vanished = [name for name in self.known if name not in there]
-        self.store.update(remove=vanished)
-        self.count(dropped=len(vanished))
+        self.write([], [], [name for name in self.known if name not in there])
         return len(paths)
 
     def update(self, paths: Sequence[Path], pool: ThreadPoolExecutor, batch_size: int | None) -> None:
-        """Bring some files up to date in one transaction, and `known` and `by_contents` with it."""
-        known, by_contents = self.known, self.by_contents
-        fresh: list[tuple[Path, Entry]] = []
-        touch: list[Entry] = []
+        """Bring some files up to date in one transaction."""
+        fresh: dict[Path, Entry] = {}
         copy: list[tuple[Entry, str]] = []
         remove: list[str] = []
-        for path, entry in zip(paths, pool.map(partial(_read, self.folder, known), paths), strict=True):
+        for path, entry in zip(paths, pool.map(partial(_read, self.folder, self.known), paths), strict=True):
             if isinstance(entry, Rejected):
                 self.rejected.append(entry)
                 remove.append(self.name(path))
                 continue
-            old, twin = known.get(entry.path), by_contents.get(entry.sha256)
-            if old is not None and old.sha256 == entry.sha256:
-                touch += [entry] if entry != old else []
-                self.count(known=1)
-            elif twin is not None and twin in known and known[twin].sha256 == entry.sha256:
-                copy.append((entry, twin))  # renamed, or a second copy
-                self.count(known=1)
-            else:
-                fresh.append((path, entry))
-        sources = Sources([path for path, _ in fresh], [relative_to_here(path) for path, _ in fresh], False, False)
-        embedded = embed_sources(self.model, self.modality, sources, batch_size, bar=False)
-        put = [(fresh[place][1], vector) for place, vector in zip(embedded.places, embedded.embeddings, strict=True)]
+            places = (entry.path, self.by_contents.get(entry.sha256, ""))
+            twins = [name for name in places if name in self.known and self.known[name].sha256 == entry.sha256]
+            if not twins:
+                fresh[path] = entry
+                continue
+            self.counts["known"] += 1
+            if entry != self.known.get(entry.path):  # touched, renamed, or a second copy
+                copy.append((entry, twins[0]))
+        embedded = embed_sources(self.model, self.modality, sources_at(fresh), batch_size, bar=False)
+        entries = list(fresh.values())
+        put = [(entries[place], vector) for place, vector in zip(embedded.places, embedded.embeddings, strict=True)]
         self.rejected += embedded.rejected
-        written = {entry.path for entry, _ in put}
-        remove += [entry.path for _, entry in fresh if entry.path not in written]
-        remove = [name for name in remove if name in known]
-        if put or touch or copy or remove:
-            self.store.update(put, touch, copy, remove)
-        self.count(embedded=len(put), dropped=len(remove))
+        remove += [entry.path for place, entry in enumerate(entries) if place not in embedded.places]
+        self.write(put, copy, [name for name in remove if name in self.known])
+
+    def write(self, put: list[tuple[Entry, Tensor]], copy: list[tuple[Entry, str]], remove: list[str]) -> None:
+        """Update the store, and `known`, `by_contents` and `counts` with it."""
+        self.store.update(put, copy, remove)
+        self.counts.update(embedded=len(put), dropped=len(remove))
         for name in remove:
-            del known[name]
-        for entry in [*(entry for entry, _ in put), *touch, *(entry for entry, _ in copy)]:
-            known[entry.path] = entry
-            by_contents[entry.sha256] = entry.path
+            del self.known[name]
+        for entry in [*(entry for entry, _ in put), *(entry for entry, _ in copy)]:
+            self.known[entry.path] = entry
+            self.by_contents[entry.sha256] = entry.path
 
     def name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
-
-    def count(self, embedded: int = 0, known: int = 0, dropped: int = 0) -> None:
-        old = self.changes
-        self.changes = Changes(old.embedded + embedded, old.known + known, old.dropped + dropped)
 
 
 def _read(folder: Path, known: dict[str, Entry], path: Path) -> Entry | Rejected:
@@ -130,6 +123,12 @@ def _read(folder: Path, known: dict[str, Entry], path: Path) -> Entry | Rejected
     except OSError as error:
         return Rejected(relative_to_here(path), error.strerror or str(error))
     return Entry(name, status.st_size, -1 if young else status.st_mtime_ns, sha256)
+
+
+def sources_at(paths: Iterable[Path]) -> Sources:
+    """Files as inputs, of which unreadable ones are skipped; their names are as in `relative_to_here`."""
+    items = list(paths)
+    return Sources(items, [relative_to_here(path) for path in items], single=False, strict=False)
 
 
 def relative_to_here(path: Path) -> str:

@@ -1,30 +1,25 @@
 """Images and texts in pairs: does a text describe an image, and what is the answer to a question about it?"""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
-import torch
 from torch import Tensor
 
 from multimodal.generation import Strategy
 from multimodal.models import Matches
-from multimodal.preprocess import Sources
-from multimodal.results import Answer, Item, Match, Results
-from multimodal.tasks.batches import batches, items_at, sources_of, warn_rejected
+from multimodal.results import Answer, Item, Match, Result, Results
+from multimodal.tasks.batches import Many, results_of, sources_of
 from multimodal.tasks.task_model import TaskModel, main_modality, require
 from multimodal.tasks.text_generation import TextGenerator
 
-Many = list[Any] | tuple[Any, ...]
-Result = TypeVar("Result", Match, Answer)
-
 
 @overload
 def match(
-    model: TaskModel, images: Many, texts: str | Sequence[str], *, batch_size: int | None = None
+    model: TaskModel, images: Many, texts: str | Sequence[str], *, batch_size: int | None = ...
 ) -> Results[Match]: ...
 @overload
 def match(
-    model: TaskModel, images: Any, texts: str | Sequence[str], *, batch_size: int | None = None
+    model: TaskModel, images: Any, texts: str | Sequence[str], *, batch_size: int | None = ...
 ) -> Match | Results[Match]: ...
 def match(
     model: TaskModel, images: Any, texts: str | Sequence[str], *, batch_size: int | None = None
@@ -41,9 +36,8 @@ def match(
     assert isinstance(network, Matches)
 
     def match_batch(batch: Tensor, asked: list[str], items: list[Item]) -> list[Match]:
-        tokens = model.tokenizer(asked).to(model.device)
-        logits = network.match({main_modality(model): batch, "text": tokens}).float()  # [B, 2]
-        scores = logits.softmax(-1)[:, 1].tolist()
+        logits = network.match(_pair(model, batch, asked))  # [B, 2]
+        scores = logits.float().softmax(-1)[:, 1].tolist()
         return [Match(*each) for each in zip(asked, scores, items, strict=True)]
 
     return _in_pairs(model, images, texts, batch_size, "matching", match_batch)
@@ -51,30 +45,18 @@ def match(
 
 @overload
 def answer(
-    model: TaskModel,
-    images: Many,
-    questions: str | Sequence[str],
-    strategy: Strategy | None = None,
-    *,
-    batch_size: int | None = None,
-) -> Results[Answer]: ...
+    model: TaskModel, images: Many, questions: str | Sequence[str], strategy: Strategy | None = ...,
+    *, batch_size: int | None = ...,
+) -> Results[Answer]: ...  # fmt: skip
 @overload
 def answer(
-    model: TaskModel,
-    images: Any,
-    questions: str | Sequence[str],
-    strategy: Strategy | None = None,
-    *,
-    batch_size: int | None = None,
-) -> Answer | Results[Answer]: ...
+    model: TaskModel, images: Any, questions: str | Sequence[str], strategy: Strategy | None = ...,
+    *, batch_size: int | None = ...,
+) -> Answer | Results[Answer]: ...  # fmt: skip
 def answer(
-    model: TaskModel,
-    images: Any,
-    questions: str | Sequence[str],
-    strategy: Strategy | None = None,
-    *,
-    batch_size: int | None = None,
-) -> Answer | Results[Answer]:
+    model: TaskModel, images: Any, questions: str | Sequence[str], strategy: Strategy | None = None,
+    *, batch_size: int | None = None,
+) -> Answer | Results[Answer]:  # fmt: skip
     """Answer a question about an image: an `Answer` (`.text`, `.score`, `.question`, `.image`), or `Results` of them.
 
     Images and questions are paired as in `match`; `strategy` is as in `caption`.
@@ -83,14 +65,14 @@ def answer(
     generate_text = TextGenerator(model, strategy)
 
     def answer_batch(batch: Tensor, asked: list[str], items: list[Item]) -> list[Answer]:
-        tokens = model.tokenizer(asked).to(model.device)
-        texts = generate_text({main_modality(model): batch, "text": tokens}, len(asked))
-        return [
-            Answer(question, text, score, item)
-            for question, (text, score), item in zip(asked, texts, items, strict=True)
-        ]
+        texts = generate_text(_pair(model, batch, asked), len(asked))
+        return [Answer(question, *text, item) for question, text, item in zip(asked, texts, items, strict=True)]
 
     return _in_pairs(model, images, questions, batch_size, "answering", answer_batch)
+
+
+def _pair(model: TaskModel, batch: Tensor, texts: list[str]) -> dict[str, Tensor]:
+    return {main_modality(model): batch, "text": model.tokenizer(texts).to(model.device)}
 
 
 def _in_pairs(
@@ -106,19 +88,16 @@ def _in_pairs(
         raise ValueError(f"texts: expected a str or a list of them, got {type(texts).__name__}")
     modality = main_modality(model)
     sources = sources_of(model, modality, images)
-    single = sources.single and isinstance(texts, str)
     asked = [texts] if isinstance(texts, str) else list(texts)
     if sources.single and len(asked) > 1:
-        count = len(asked)
-        sources = Sources(list(sources.items) * count, list(sources.names) * count, sources.strict, False)
+        sources = sources._replace(items=sources.items * len(asked), names=sources.names * len(asked))
     if len(asked) == 1:
         asked = asked * len(sources.items)
     if len(asked) != len(sources.items):
         raise ValueError(f"texts: expected one, or one for each of {len(sources.items)} images, got {len(asked)}")
-    results: Results[Result] = Results()
-    for places, batch in batches(model, modality, sources, results.rejected, batch_size, doing):
-        items = items_at(model, modality, sources, places)
-        with torch.inference_mode():
-            results += work(batch, [asked[place] for place in places], items)
-    warn_rejected(results.rejected, len(sources.items), modality)
-    return results[0] if single else results
+    sources = sources._replace(single=sources.single and isinstance(texts, str))
+
+    def on_batch(batch: Tensor, places: list[int], items: list[Item]) -> list[Result]:
+        return work(batch, [asked[place] for place in places], items)
+
+    return results_of(model, modality, sources, on_batch, batch_size, doing)

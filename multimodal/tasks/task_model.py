@@ -38,25 +38,26 @@ class TaskModel(Protocol):
 def require(model: TaskModel, ability: str) -> None:
     """Raise ValueError unless the model has the ability, such as "classify", "search" or "caption"."""
     if ability not in model.can:
-        raise ValueError(f"model: expected one that can {ability}, got {model.name!r}, which can {can_text(model)}")
-
-
-def can_text(model: TaskModel) -> str:
-    return ", ".join(sorted(model.can)) or "do none of the tasks"
+        raise _unable(model, ability)
 
 
 def embedder(model: TaskModel) -> Embeds:
     """The network, which must embed. Raises ValueError."""
     if not isinstance(model.network, Embeds):
-        raise ValueError(f"model: expected one that can search, got {model.name!r}, which can {can_text(model)}")
+        raise _unable(model, "search")
     return model.network
 
 
 def generator(model: TaskModel) -> Generates:
     """The network, which must generate text. Raises ValueError."""
     if not isinstance(model.network, Generates):
-        raise ValueError(f"model: expected one that can generate, got {model.name!r}, which can {can_text(model)}")
+        raise _unable(model, "generate")
     return model.network
+
+
+def _unable(model: TaskModel, ability: str) -> ValueError:
+    can = ", ".join(sorted(model.can)) or "do none of the tasks"
+    return ValueError(f"model: expected one that can {ability}, got {model.name!r}, which can {can}")
 
 
 def main_modality(model: TaskModel) -> str:

@@ -5,7 +5,6 @@ B = batch, P = tokens of the prompt
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,18 +47,14 @@ class TextGenerator:
         room = self.context_length - prompt_length
         if room < 1:
             raise ValueError(f"prompt: expected at most {self.context_length - 1} tokens, got {prompt_length}")
-        defaults: dict[str, Any] = {"max_new_tokens": room, **self.network.defaults}
-        defaults["max_new_tokens"] = min(room, defaults["max_new_tokens"])
-        strategy = with_defaults(self.strategy, defaults)
+        strategy = with_defaults(self.strategy, {"max_new_tokens": room, **self.network.defaults})
         return replace(strategy, max_new_tokens=min(room, int(strategy.max_new_tokens or room)))  # type: ignore[type-var]
 
-    @torch.inference_mode()
     def __call__(self, inputs: Mapping[str, Tensor], count: int) -> list[tuple[str, float]]:
         """For each of `count` rows of a batch by modality: the text, and its mean log-probability per token."""
         prompt = torch.tensor([self.prompt] * count, device=self.device).reshape(count, -1)  # [B, P]
         return self.complete(prompt, inputs)
 
-    @torch.inference_mode()
     def continue_prompts(self, prompts: Sequence[str]) -> list[tuple[str, float]]:
         """The same for a decoder alone: each prompt with its continuation."""
         ids = [self.prompt_ids(prompt) for prompt in prompts]
@@ -70,6 +65,7 @@ class TextGenerator:
             found |= dict(zip(rows, self.complete(prompt, {}), strict=True))
         return [found[i] for i in range(len(ids))]
 
+    @torch.inference_mode()
     def complete(self, prompt: Tensor, inputs: Mapping[str, Tensor]) -> list[tuple[str, float]]:
         """prompt [B, P] -> texts, beginning with the prompt, and scores of what follows it"""
         decoder, strategy = self.network.decoder, self.settled(prompt.shape[1])

@@ -104,9 +104,8 @@ class RunConfig:
                     f"{where}.image_size: expected a multiple of patch_size {patch}, got {stage.image_size}"
                 )
             if len(stage.weights) != len(self.data):
-                raise ValueError(
-                    f"{where}.weights: expected {len(self.data)}, one for each [[data]] table, got {len(stage.weights)}"
-                )
+                expected = f"{len(self.data)}, one for each [[data]] table"
+                raise ValueError(f"{where}.weights: expected {expected}, got {len(stage.weights)}")
 
     @property
     def image_size(self) -> int | None:
@@ -121,23 +120,14 @@ class RunConfig:
 
     def plan(self) -> list[Stage]:
         """The stages in their order, with what they leave open taken from the run."""
-        stages: list[Stage] = []
+        defaults = {name: getattr(self, name) for name in ("batch_size", "image_size", "optimizer", "freeze")}
+        defaults["weights"] = tuple(source.weight for source in self.data)
         objective = {OBJECTIVES.kind_of(term): term.weight for term in self.objective}
+        stages: list[Stage] = []
         for own in self.stages or (StageConfig(self.steps),):
-            start = stages[-1].end if stages else 0
-            weights = tuple(source.weight for source in self.data) if own.weights is None else own.weights
-            stages.append(
-                Stage(
-                    start,
-                    own.steps,
-                    self.batch_size if own.batch_size is None else own.batch_size,
-                    self.image_size if own.image_size is None else own.image_size,
-                    weights,
-                    objective | (own.objective or {}),
-                    self.optimizer if own.optimizer is None else own.optimizer,
-                    self.freeze if own.freeze is None else own.freeze,
-                )
-            )
+            given = {name: value for name, value in vars(own).items() if value is not None}
+            given |= {"start": stages[-1].end if stages else 0, "objective": objective | (own.objective or {})}
+            stages.append(Stage(**(defaults | given)))
         return stages
 
 

@@ -1,7 +1,7 @@
 """The log of a run: a JSON object per logged step, and the curves as an image."""
 
-import io
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,11 @@ class MetricsLog:
 
     def __init__(self, path: Path, from_step: int = 0) -> None:
         self.path = path
-        self.rows = [row for row in _read(path) if row["step"] <= from_step] if from_step else []
+        self.rows: list[dict[str, Any]] = []
+        for line in path.read_text(encoding="utf-8").splitlines() if from_step and path.is_file() else []:
+            with suppress(json.JSONDecodeError):  # the last line of a killed run may be cut
+                self.rows.append(json.loads(line))
+        self.rows = [row for row in self.rows if row["step"] <= from_step]
         write_text(path, "".join(json.dumps(row) + "\n" for row in self.rows))
 
     def add(self, **row: Any) -> None:
@@ -25,20 +29,9 @@ class MetricsLog:
             file.write(json.dumps(row) + "\n")
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:  # the last line of a killed run may be cut
-            continue
-    return rows
-
-
 def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
     """A PNG over the steps: the loss and its terms, the learning rate, and a panel for each validation measure
     with a line for each data set (figures are named `dataset/measure`), once there are two evaluations."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     panels: dict[str, dict[str, list[tuple[int, float]]]] = {"loss": {}, "learning rate": {}}
@@ -50,13 +43,11 @@ def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
         for figure_name, value in row.get("validation", {}).items():
             dataset, _, measure = figure_name.rpartition("/")
             panels.setdefault(measure, {}).setdefault(dataset, []).append((row["step"], value))
-    measured = {row["step"] for row in rows if "validation" in row}
-    if len(measured) < 2:  # one point is no curve
+    if len({row["step"] for row in rows if "validation" in row}) < 2:  # one point is no curve
         panels = {title: panels[title] for title in ("loss", "learning rate")}
     across = min(COLUMNS, len(panels))
     down = -(-len(panels) // across)
-    figure = Figure(figsize=(4 * across, 3 * down), layout="constrained")
-    FigureCanvasAgg(figure)  # draws without a display, and without touching the user's backend
+    figure = Figure(figsize=(4 * across, 3 * down), layout="constrained")  # needs no display and no backend
     axes = figure.subplots(down, across).ravel()
     for axis, (title, lines) in zip(axes, panels.items(), strict=False):
         for label, points in lines.items():
@@ -64,11 +55,9 @@ def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
         axis.set_title(title, fontsize=10)
         axis.grid(alpha=0.3)
         axis.tick_params(labelsize=8)
-        if axis.get_legend_handles_labels()[0]:
+        if any(lines):
             axis.legend(fontsize=8)
     for axis in axes[len(panels) :]:
         axis.remove()
-    image = io.BytesIO()  # drawing takes a second; the file is open for less
-    figure.savefig(image, format="png", dpi=100)
     with atomic_write(path) as file:
-        file.write(image.getvalue())
+        figure.savefig(file, format="png", dpi=100)

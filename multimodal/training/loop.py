@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from multimodal.config import to_dict
 from multimodal.datasets import Batch, Mixture
@@ -26,11 +27,10 @@ from multimodal.training.log import MetricsLog, draw_curves
 from multimodal.training.memory import keep_freed_memory
 from multimodal.training.objectives import Objective, TermData
 from multimodal.training.optimizer import hidden_matrices, learning_rate, make_optimizer
-from multimodal.training.parallel import parallel
-from multimodal.training.precision import MasterWeights, choose_dtype
+from multimodal.training.precision import MasterWeights
 from multimodal.training.start import make_inputs, make_network, make_tokenizer, run_fingerprint, with_tokenizer
 from multimodal.training.state import Progress, load_progress, load_state, save_state
-from multimodal.zoo import choose_device, load_folder, save_folder, update_card
+from multimodal.zoo import choose_device, fast_dtype, load_folder, save_folder, update_card
 
 Evaluate = Callable[[Model], Report]
 STATE = "state.safetensors"
@@ -80,9 +80,8 @@ class Run:
         if rank() == 0:
             clear_leftovers(out)
         resume = (out / STATE).exists()
-        start = None
-        if config.start_from is not None:
-            start = load_folder(config.start_from, torch.device("cpu"), torch.float32)
+        other = config.start_from
+        start = None if other is None else load_folder(other, torch.device("cpu"), torch.float32)
         self.inputs = make_inputs(config, start, out)
         self.plan = config.plan()
         self.total = self.plan[-1].end  # steps
@@ -108,7 +107,7 @@ class Run:
         self.objective = Objective(self.network, config.objective, data)
         for stage in self.plan:  # a mistake in the last stage is found now, and not after hours
             self.prepare(stage)
-        self.dtype = choose_dtype(config.precision, device)
+        self.dtype = fast_dtype(device) if config.precision == "auto" else getattr(torch, config.precision)
         self.progress = load_progress(out / STATE, self.fingerprint) if resume else Progress()
         left = [stage for stage in self.plan if self.progress.step < stage.end]
         self.begin(left[0] if left else self.plan[-1])
@@ -139,7 +138,10 @@ class Run:
         self.scales = [p for name, p in self.masters.masters.items() if name.endswith("logit_scale")]
         matrices = {f"network.{name}" for name in hidden_matrices(self.network)}  # without the terms
         self.optimizer = make_optimizer(self.masters.masters, matrices, stage.optimizer)
-        self.parallel = parallel(self.objective, self.device).train()
+        self.parallel: nn.Module = self.objective.train()
+        if world_size() > 1:  # averages the gradients over the ranks
+            devices = [self.device] if self.device.type == "cuda" else None
+            self.parallel = DistributedDataParallel(self.parallel, device_ids=devices)
 
     def go(self) -> None:
         """All steps that are left; then the model folder."""
@@ -189,9 +191,8 @@ class Run:
         terms = {name: term.detach() for name, term in terms.items()}
         if not math.isfinite(float(norm)) or not math.isfinite(float(terms["loss"])):
             raise TrainingError(_not_finite(step, terms, float(norm), batch.names))
-        rate = learning_rate(step - stage.start, stage.steps, stage.optimizer)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = learning_rate(step - stage.start, stage.steps, stage.optimizer)
         self.optimizer.step()
         for scale in self.scales:
             scale.data.clamp_(max=MAX_LOGIT_SCALE)
@@ -232,7 +233,7 @@ class Run:
         }
         now = time.perf_counter()
         speed = len(self.window) * self.stage.batch_size / (now - self.window_start)
-        rate = learning_rate(done - 1 - self.stage.start, self.stage.steps, self.stage.optimizer)
+        rate = self.optimizer.param_groups[0]["lr"]
         logit_scale = getattr(self.network, "logit_scale", None)
         scale = {} if logit_scale is None else {"scale": float(logit_scale.detach().float().exp())}
         self.window, self.window_start = [], now

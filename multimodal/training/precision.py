@@ -1,16 +1,7 @@
-"""The dtype that a step computes in, and the float32 master weights."""
+"""Float32 master weights of a network that computes in a narrower type."""
 
 import torch
 from torch import Tensor, nn
-
-from multimodal.zoo import fast_dtype
-
-
-def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """`precision` is "float32", "bfloat16" or "auto": whichever is faster on the device."""
-    if precision == "auto":
-        return fast_dtype(device)
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
 
 
 class MasterWeights:
@@ -50,11 +41,11 @@ class MasterWeights:
         self.push_weights()
 
     def state(self) -> dict[str, Tensor]:
-        """All parameters: the copies, and the network's own for those that are not trained."""
+        """All parameters: the copies, and the network's own that are not trained."""
         return {name: p.detach() for name, p in (dict(self.module.named_parameters()) | self.masters).items()}
 
     @torch.no_grad()
     def load_state(self, state: dict[str, Tensor]) -> None:
-        for name, parameter in (dict(self.module.named_parameters()) | self.masters).items():
+        for name, parameter in self.state().items():
             parameter.copy_(state[name])
         self.push_weights()

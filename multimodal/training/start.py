@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from multimodal.models import build_model, encoder_configs
 from multimodal.preprocess import ImageTransform, Tokenizer
 from multimodal.preprocess.preprocessor import PREPROCESSORS, Preprocessor, save_preprocessor
 from multimodal.training.config import RunConfig
-from multimodal.zoo import put_weights
+from multimodal.zoo.build import put_weights, stored
 
 # What may change between the start of a run and its continuation.
 MAY_CHANGE = ("name", "validation", "log_every", "evaluate_every", "checkpoint_every", "workers", "card")
@@ -49,10 +48,8 @@ def make_inputs(config: RunConfig, start: Model | None, out: Path) -> dict[str, 
 def make_tokenizer(config: RunConfig, start: Model | None, mixture: Mixture, out: Path, resume: bool) -> Tokenizer:
     """The tokenizer of the start model, or of the run file; one that is trained learns from the captions of the
     mixture on rank 0, and all ranks read it from `out`."""
-    tokenizer: Any
-    if start is not None and "text" in start.inputs:
-        tokenizer = start.inputs["text"]
-    else:
+    tokenizer: Any = None if start is None else start.inputs.get("text")
+    if tokenizer is None:
         settings = config.inputs.get("text") or PREPROCESSORS.from_dict({"kind": "bpe"})
         if hasattr(settings, "train"):
             if rank() == 0 and not resume:
@@ -77,31 +74,24 @@ def with_tokenizer(model: Any, tokenizer: Tokenizer) -> Any:
 def make_network(config: Any, seed: int, start: Model | None) -> nn.Module:
     """The network of a model config, with the weights of `start` in the parts that both have.
 
-    A part is a module such as `encoders.image` or `decoder`, or the network's own parameters such as `logit_scale`.
+    A part is a module such as `encoders.image` or `decoder`, or a parameter of the network such as `logit_scale`.
     Raises ValueError for a part whose weights differ in name or shape, and if the two have no part in common.
     """
     torch.manual_seed(seed)
     network = build_model(config)
     if start is None:
         return network
-    mine, theirs = parts(network), parts(start.network)
-    common = [name for name in mine if name in theirs]
+    mine, theirs = stored(network), stored(start.network)
+    common = set(map(part, mine)) & set(map(part, theirs))
     if not common:
-        raise ValueError(f"start_from: expected a model with some of {list(mine)}, got {list(theirs)}")
-    for name in common:
-        put_weights(mine[name], dict(theirs[name].named_parameters()))
+        expected, got = sorted(set(map(part, mine))), sorted(set(map(part, theirs)))
+        raise ValueError(f"start_from: expected a model with some of {expected}, got {got}")
+    kept = {name: tensor for name, tensor in mine.items() if part(name) not in common}
+    put_weights(network, kept | {name: tensor for name, tensor in theirs.items() if part(name) in common})
     return network
 
 
-def parts(network: nn.Module) -> Mapping[str, nn.Module]:
-    """The modules of a network by name, encoders and projections one by one; its own parameters as one."""
-    found: dict[str, nn.Module] = {}
-    for name, child in network.named_children():
-        if isinstance(child, nn.ModuleDict):
-            found |= {f"{name}.{key}": each for key, each in child.items()}
-        else:
-            found[name] = child
-    own = nn.ParameterDict(dict(network.named_parameters(recurse=False)))
-    return {name: part for name, part in found.items() if any(True for _ in part.parameters())} | (
-        {"scalars": own} if own else {}
-    )
+def part(name: str) -> str:
+    """The part that a parameter belongs to: encoders and projections count one by one."""
+    first, *rest = name.split(".")
+    return f"{first}.{rest[0]}" if first in ("encoders", "projections") else first

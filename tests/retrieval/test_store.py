@@ -50,25 +50,24 @@ def test_updates(store):
     before = store.version()
     store.update(
         put=[(entry("a", "3"), vector(3))],  # new contents
-        touch=[Entry("b", 10, 99, "2" * 64)],
-        copy=[(entry("c", "2"), "b")],
+        copy=[(Entry("b", 10, 99, "2" * 64), "b"), (entry("c", "2"), "b")],
         remove=["b", "never there"],
     )
     assert store.version() != before
     paths, matrix = store.vectors()
     assert paths == ["a", "c"]
     assert torch.equal(matrix, torch.stack([vector(3), vector(2)]))
-    store.update(touch=[Entry("c", 11, 12, "2" * 64)])
+    store.update(copy=[(Entry("c", 11, 12, "2" * 64), "c")])
     assert store.entries()["c"] == Entry("c", 11, 12, "2" * 64)
 
 
 def test_an_update_is_all_or_nothing(store):
     store.update(put=[(entry("a"), vector(1))])
-    with pytest.raises(ValueError, match=r"expected a in .* with the contents of c, got none"):
+    with pytest.raises(ValueError, match=r"copy: expected a in .* with the contents of c, got none"):
         store.update(put=[(entry("b", "1"), vector(2))], copy=[(entry("c", "9"), "a")], remove=["a"])
-    with pytest.raises(ValueError, match=r"expected a finite vector \[16\] for b, got \[3\]"):
+    with pytest.raises(ValueError, match=r"vector of b: expected 16 finite values, got \[3\]"):
         store.update(put=[(entry("b"), torch.ones(3))], remove=["a"])
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match=r"expected 16 finite values, got \[16\], 0 of them finite"):
         store.update(put=[(entry("b"), torch.full((16,), torch.nan))], remove=["a"])
     assert list(store.entries()) == ["a"]
 

@@ -49,5 +49,5 @@ def test_k_must_be_a_positive_whole_number(k):
 def test_queries_must_fit():
     with pytest.raises(ValueError, match=r"queries: expected \[Q, 4\].*got \[1, 5\]"):
         nearest(torch.ones(3, 4), torch.ones(1, 5), 1)
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="expected finite values, got NaN or infinity"):
         nearest(torch.ones(3, 4), torch.tensor([[1.0, 0, float("nan"), 0]]), 1)

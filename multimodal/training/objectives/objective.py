@@ -23,9 +23,7 @@ class Objective(nn.Module):
         if len(set(kinds)) < len(kinds):
             raise ValueError(f"objective: expected each kind once, got {kinds}")
         self.network, self.eos_id = network, data.eos_id
-        self.terms = nn.ModuleDict(
-            {kind: OBJECTIVES.build(config, network, data) for kind, config in zip(kinds, configs, strict=True)}
-        )
+        self.terms = nn.ModuleDict({OBJECTIVES.kind_of(c): OBJECTIVES.build(c, network, data) for c in configs})
         self.weights: dict[str, float] = {}
         self.use({kind: config.weight for kind, config in zip(kinds, configs, strict=True)})
 

@@ -1,4 +1,4 @@
-"""The models that `load` knows by name: the one in the package, those of open_clip, and the best known on hubs."""
+"""The models that `load` knows by name: in the package, in open_clip, and the best known on hubs."""
 
 import html
 import json

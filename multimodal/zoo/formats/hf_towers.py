@@ -1,9 +1,11 @@
-"""Text towers of transformers that architectures of open_clip name: their configs, so that no hub is asked."""
+"""Configs of the text towers of transformers that open_clip uses by name, so that no hub is asked."""
 
 from collections.abc import Mapping
 from typing import Any
 
-# The kinds of transformers that open_clip has text towers of, see its `hf_configs.py`
+from multimodal.zoo.weights import CheckpointError
+
+# The kinds of text towers that open_clip supports, see its `hf_configs.py`
 KINDS = ("bert", "m2m_100", "mt5", "roberta", "xlm-roberta")
 
 BASE = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 12}
@@ -57,13 +59,14 @@ TOWERS: dict[str, dict[str, Any]] = {
 
 
 def tower_config(name: str, beside: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of the text tower called `name`: `beside`, that of the folder, where it is one, or the known.
+    """The config of a text tower: `beside`, the config.json of the folder, if it is one, or a known one by `name`.
 
-    ValueError where neither is.
+    Raises CheckpointError if there is neither.
     """
     if beside.get("model_type") in KINDS:
         return dict(beside)
     if name not in TOWERS:
-        got = f"that of {beside['model_type']!r}" if beside.get("model_type") else "none"
-        raise ValueError(f"text tower: expected the config.json of {name} beside the weights, got {got}")
+        raise CheckpointError(
+            f"text tower: expected the config.json of {name} beside the weights, got {beside.get('model_type')}"
+        )
     return TOWERS[name]

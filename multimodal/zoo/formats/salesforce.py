@@ -10,7 +10,7 @@ from torch import Tensor
 
 from multimodal.decoders import TextDecoderConfig
 from multimodal.encoders import ImageEncoderConfig, TextEncoderConfig
-from multimodal.preprocess import ImageTransform, read_tokenizer_json
+from multimodal.preprocess import ImageTransform, Preprocessor, read_tokenizer_json
 from multimodal.zoo.checkpoint import Checkpoint, third_party
 from multimodal.zoo.contract import encoder_configs
 from multimodal.zoo.formats.format import FORMATS
@@ -54,7 +54,7 @@ class SalesforceFormat:
         config = read_model(state, eos_id)
         encoders = encoder_configs(config)
         text = encoders.get("text") or config.decoder
-        inputs = {
+        inputs: dict[str, Preprocessor] = {
             "image": ImageTransform(encoders["image"].image_size, resize="squash"),
             "text": build_tokenizer(folder, definition, {}, text, clean_up_tokenization_spaces=True, **special),
         }
@@ -98,12 +98,11 @@ def read_model(state: Mapping[str, Tensor], eos_id: int) -> Any:
     }
     text = TextEncoderConfig(**common, causal=False, pooling="cls", eos_id=eos_id)
     decoder = TextDecoderConfig(**common, head="bert", bos_id=vocab_size - 2)  # [DEC]
-    embed_dim, kind = None, CAPTIONER
     if not has_decoder(state):
-        embed_dim, kind = _shape(state, "vision_proj.weight", 2)[0], MATCHER
-    elif "text_encoder.embeddings.word_embeddings.weight" in state:
-        kind = ANSWERER
-    return blip_config(kind, image, text, decoder, embed_dim, matching_id=vocab_size - 1)  # [ENC]
+        embed_dim = _shape(state, "vision_proj.weight", 2)[0]
+        return blip_config(MATCHER, image, text, decoder, embed_dim, matching_id=vocab_size - 1)  # [ENC]
+    kind = ANSWERER if "text_encoder.embeddings.word_embeddings.weight" in state else CAPTIONER
+    return blip_config(kind, image, text, decoder, matching_id=vocab_size - 1)
 
 
 def convert_weights(state: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:

@@ -68,7 +68,7 @@ def blip_config(
     image: ImageEncoderConfig,
     text: TextEncoderConfig,
     decoder: TextDecoderConfig,
-    embed_dim: int | None = None,
+    embed_dim: int = 256,
     matching_id: int | None = None,
 ) -> Any:
     """The config of one of the three `KINDS` of BLIP from its parts."""

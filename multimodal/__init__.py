@@ -8,76 +8,56 @@ Importing the package is cheap: each name, and each room such as `mm.evaluation`
 """
 
 import importlib
+import importlib.util
+import pkgutil
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from multimodal import datasets as datasets
-    from multimodal import evaluation as evaluation
-    from multimodal import generation as generation
-    from multimodal import metrics as metrics
-    from multimodal import preprocess as preprocess
-    from multimodal import results as results
-    from multimodal import tasks as tasks
-    from multimodal import training as training
-    from multimodal import web as web
-    from multimodal import zoo as zoo
-    from multimodal.generation import Beam, Greedy
-    from multimodal.model import Model
-    from multimodal.preprocess import ImageError
-    from multimodal.results import Caption, Classification, Hit, Rejected, Results
-    from multimodal.tasks import Index
-    from multimodal.zoo.catalogue import models
-    from multimodal.zoo.load import load
+    from . import datasets, evaluation, generation, metrics, preprocess, results, tasks, training, web, zoo  # noqa: F401
+    from .generation import Beam as Beam
+    from .generation import Greedy as Greedy
+    from .model import Model as Model
+    from .preprocess import ImageError as ImageError
+    from .results import Caption as Caption
+    from .results import Classification as Classification
+    from .results import Hit as Hit
+    from .results import Rejected as Rejected
+    from .results import Results as Results
+    from .tasks import Index as Index
+    from .zoo.catalogue import models as models
+    from .zoo.load import load as load
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Beam",
-    "Caption",
-    "Classification",
-    "Greedy",
-    "Hit",
-    "ImageError",
-    "Index",
-    "Model",
-    "Rejected",
-    "Results",
-    "load",
-    "models",
-]
-
-_NAMES = {  # public name -> its room
+_ROOM_OF = {  # public name -> the room that defines it
     **dict.fromkeys(("Caption", "Classification", "Hit", "Rejected", "Results"), "results"),
-    "Beam": "generation",
-    "Greedy": "generation",
-    "ImageError": "preprocess",
-    "Index": "tasks",
-    "Model": "model",
-    "load": "zoo",
-    "models": "zoo",
+    **dict.fromkeys(("Beam", "Greedy"), "generation"),
+    **dict.fromkeys(("load", "models"), "zoo"),
+    **{"ImageError": "preprocess", "Index": "tasks", "Model": "model"},
 }
-_ROOMS = ("datasets", "evaluation", "generation", "metrics", "preprocess", "results", "tasks", "training", "web", "zoo")
+__all__ = sorted(_ROOM_OF)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        return getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
-    if name in _ROOMS:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _ROOM_OF:
+        return getattr(importlib.import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
+    room = f"{__name__}.{name}"
+    if importlib.util.find_spec(room) is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(room)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_NAMES, *_ROOMS})
+    return sorted({*globals(), *__all__, *(room.name for room in pkgutil.iter_modules(__path__))})
 
 
 class _Package(ModuleType):
     """Keeps `multimodal.models` the function when the room `multimodal/models/` is imported."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _NAMES and isinstance(value, ModuleType)):
+        if not (name in _ROOM_OF and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 
 

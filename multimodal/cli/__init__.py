@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.simplefilter("always", UserWarning)
         warnings.filterwarnings("ignore", module="PIL")  # about damaged metadata of usable images
         warnings.filterwarnings("ignore", r"\d+ of \d+ \w+ could not be used")  # each is listed on stderr
-        warnings.showwarning = console.show_warning
+        warnings.showwarning = lambda message, *_, **__: console.complain(str(message))
         try:
             args = None if arguments is None else list(arguments)
             code = app(args, prog_name="multimodal", standalone_mode=False)

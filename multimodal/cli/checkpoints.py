@@ -3,24 +3,22 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 import multimodal as mm
 from multimodal.cli import console
-from multimodal.cli.options import AsJson, argument, option
+from multimodal.cli.options import LISTED, Json, argument, option
 
-To = Annotated[Path, typer.Option("--to", metavar="FOLDER", help="The folder to create.")]
+To = Annotated[Path, option("FOLDER", "The folder to create.", "--to")]
 MAX_TAGS = 2  # of a model in the list of all models
 
 
 def models(
     can: Annotated[
-        str | None, option(metavar="ABILITY", help="Only models that can classify, search, caption, match or answer.")
+        str | None, option("ABILITY", "Only models that can classify, search, caption, match or answer.")
     ] = None,
     family: Annotated[
-        str | None, option(metavar="WORD", help="Only models with WORD in family, name or tag, with all their tags.")
+        str | None, option("WORD", "Only models with WORD in family, name or tag, with all their tags.")
     ] = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """List the models that have a name, and what they can do.
 
@@ -34,11 +32,8 @@ def models(
       multimodal models --family metaclip --json
     """
     listed = mm.models(can, family)
-    if as_json:
-        console.say_json(listed.to_dict())
-    elif not console.on_terminal():
-        for line in str(listed).splitlines():
-            console.say(line)
+    if as_json or not console.on_terminal():
+        console.show(as_json, listed.to_dict(), *str(listed).splitlines())
     else:
         columns = {"no_wrap": True, "style": "cyan"}, console.NUMBER, {"style": "dim", **console.TEXT}
         console.show_table(model_rows(listed, None if family else MAX_TAGS), *columns)
@@ -63,9 +58,7 @@ def shorten(tags: tuple[str, ...], max_tags: int | None) -> str:
     return f"{', '.join(tags[:max_tags])}, +{len(tags) - max_tags}"
 
 
-def download(
-    name: Annotated[str, argument("NAME", "A name that `multimodal models` lists.")], to: To, as_json: AsJson = False
-) -> None:
+def download(name: Annotated[str, argument("NAME", f"{LISTED}.")], to: To, as_json: Json = False) -> None:
     """Download a checkpoint, to use it offline or elsewhere.
 
     Files are checked by their hash, and an interrupted download leaves no folder. Use it with `--model FOLDER`.
@@ -77,20 +70,16 @@ def download(
     """
     files = mm.zoo.download(name, to)
     size = sum(file.stat().st_size for file in files)
-    if as_json:
-        console.say_json({"folder": str(to), "files": [file.name for file in files], "bytes": size})
-    else:
-        console.say(f"{to}: {len(files)} files, {size / 1e6:.0f} MB; use it with --model {to}")
+    facts = {"folder": str(to), "files": [file.name for file in files], "bytes": size}
+    console.show(as_json, facts, f"{to}: {len(files)} files, {size / 1e6:.0f} MB; use it with --model {to}")
 
 
 def convert(
     name: Annotated[str, argument("MODEL", "A name, a folder or a file that can be loaded.")],
     to: To,
-    weights: Annotated[Path | None, option(metavar="FILE", help="The weights, if MODEL is an architecture.")] = None,
-    tokenizer: Annotated[
-        Path | None, option(metavar="FOLDER", help="The tokenizer, if not next to the weights.")
-    ] = None,
-    as_json: AsJson = False,
+    weights: Annotated[Path | None, option("FILE", "The weights, if MODEL is an architecture.")] = None,
+    tokenizer: Annotated[Path | None, option("FOLDER", "The tokenizer, if not next to the weights.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Convert a checkpoint to the format of this package.
 
@@ -103,13 +92,11 @@ def convert(
     """
     mm.zoo.convert(name, to, weights=weights, tokenizer=tokenizer)
     size = (to / "model.safetensors").stat().st_size
-    if as_json:
-        console.say_json({"folder": str(to), "bytes": size})
-    else:
-        console.say(f"{to}: {size / 1e6:.0f} MB; use it with --model {to}")
+    line = f"{to}: {size / 1e6:.0f} MB; use it with --model {to}"
+    console.show(as_json, {"folder": str(to), "bytes": size}, line)
 
 
-def verify(folder: Annotated[str, argument("FOLDER", "A model folder.")], as_json: AsJson = False) -> None:
+def verify(folder: Annotated[str, argument("FOLDER", "A model folder.")], as_json: Json = False) -> None:
     """Check a model folder against what it recorded of itself.
 
     The hash of the weights, and the embeddings and captions of a built-in image and text.
@@ -120,7 +107,5 @@ def verify(folder: Annotated[str, argument("FOLDER", "A model folder.")], as_jso
     """
     model = mm.load(folder, device="cpu", verify=True)
     names = sorted(model.card["golden"])
-    if as_json:
-        console.say_json({"folder": folder, "model": model.name, "verified": names})
-    else:
-        console.say(f"{folder}: {model.name} reproduces its recorded outputs: {', '.join(names)}")
+    line = f"{folder}: {model.name} reproduces its recorded outputs: {', '.join(names)}"
+    console.show(as_json, {"folder": folder, "model": model.name, "verified": names}, line)

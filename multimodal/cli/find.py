@@ -8,15 +8,15 @@ import typer
 
 import multimodal as mm
 from multimodal.cli import console
-from multimodal.cli.options import AsJson, Device, ModelName, argument, open_model
+from multimodal.cli.options import Device, Json, ModelName, argument, open_model, option
 
 
 def index(
-    folder: Annotated[Path, argument("FOLDER", "Images, read with all subfolders.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The index: one SQLite file, created or updated.")],
+    folder: Annotated[Path, argument("FOLDER", "Images, read with all subfolders.", exists=True, file_okay=False)],
+    out: Annotated[Path, option("FILE", "The index: one SQLite file, created or updated.")],
     model: ModelName = None,
     device: Device = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Make the images of a folder searchable.
 
@@ -28,36 +28,27 @@ def index(
       multimodal index photos/ --out photos.db
       multimodal search photos.db "a dog on a beach"
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: expected a folder, got {'a file' if folder.exists() else 'none'}")
     network = open_model(model, device)
     start = time.perf_counter()
     with mm.Index.build(network, folder, out) as built:
-        console.name_rejected(built.rejected)
-        seconds = time.perf_counter() - start
-        if as_json:
-            facts = {"index": str(out), "images": len(built), **built.changes._asdict()}
-            rejected = [item.to_dict() for item in built.rejected]
-            console.say_json(facts | {"rejected": rejected, "seconds": round(seconds, 3)})
-        else:
-            embedded, known, dropped = built.changes
-            console.say(
-                f"{out}: {len(built)} images ({embedded} embedded, {known} known, {dropped} dropped, "
-                f"{len(built.rejected)} left out) in {seconds:.1f} s"
-            )
+        rejected, changes, count = built.rejected, built.changes._asdict(), len(built)
+    seconds = time.perf_counter() - start
+    console.name_rejected(rejected)
+    counts = ", ".join(f"{number} {name}" for name, number in changes.items())
+    line = f"{out}: {count} images ({counts}, {len(rejected)} left out) in {seconds:.1f} s"
+    facts = {"index": str(out), "images": count, **changes, "rejected": [item.to_dict() for item in rejected]}
+    console.show(as_json, facts | {"seconds": round(seconds, 3)}, line)
 
 
 def search(
-    path: Annotated[Path, argument("INDEX", "A file that `multimodal index` wrote.")],
+    path: Annotated[Path, argument("INDEX", "A file that `multimodal index` wrote.", exists=True)],
     query: Annotated[str, argument("QUERY", "What to search for, in words.")],
     image: Annotated[bool, typer.Option("--image", help="QUERY is the path of an image.")] = False,
-    k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="The number of results.")] = 5,
-    rerank: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Rerank the N nearest with a model that can match.")
-    ] = 0,
+    k: Annotated[int, option("N", "The number of results.", "-k", min=1)] = 5,
+    rerank: Annotated[int, option("N", "Rerank the N nearest with a model that can match.", min=0)] = 0,
     model: ModelName = None,
     device: Device = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Search images by text or by image.
 
@@ -70,8 +61,6 @@ def search(
       multimodal search photos.db cat.jpg --image -k 10 --json
       multimodal search photos.db "a cat on a couch" --rerank 50 --model Salesforce/blip-itm-base-coco
     """
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such index; create it with `multimodal index FOLDER --out {path}`")
     if not query.strip():
         raise ValueError(f"query: expected some words, got {query!r}")
     with mm.Index.open(path, open_model(model, device)) as opened:

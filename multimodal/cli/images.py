@@ -1,38 +1,32 @@
 """classify, caption, ask, match, embed: one result per image."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
-
-import typer
+from typing import Annotated, Any
 
 import multimodal as mm
 from multimodal.cli import console, options
-from multimodal.cli.options import AsJson, Device, Image, Images, ModelName, Strategy, argument, option
+from multimodal.cli.options import Device, Image, Images, Json, ModelName, Strategy, argument, option
 from multimodal.files import atomic_write
 
 
 def classify(
     images: Images,
     labels: Annotated[
-        str,
-        typer.Option(
-            metavar="A,B,...", help="What the images may show; @FILE reads the labels from a file, one per line."
-        ),
+        str, option("A,B,...", "What the images may show; @FILE reads the labels from a file, one per line.")
     ],
     templates: Annotated[
         list[str] | None,
         option(
-            metavar="TEXT",
-            help="A sentence with {} for the label; repeatable. `imagenet` stands for CLIP's 80 ImageNet "
-            "templates. [default: a few that suit photographs]",
+            "TEXT",
+            "A sentence with {} for the label; repeatable. `imagenet` stands for CLIP's 80 ImageNet templates. "
+            "[default: a few that suit photographs]",
         ),
     ] = None,
-    k: Annotated[
-        int | None, option("-k", min=1, metavar="N", help="Show the best N. [default: 3, all in JSON]")
-    ] = None,
+    k: Annotated[int | None, option("N", "Show the best N. [default: 3, all in JSON]", "-k", min=1)] = None,
     model: ModelName = None,
     device: Device = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> int:
     """Classify images into labels of your choice.
 
@@ -43,19 +37,14 @@ def classify(
       multimodal classify "photos/**/*.jpg" --labels day,night --templates "a photo taken at {}"
       multimodal classify cat.jpg --labels cat,dog --model ViT-B-32:laion2b_s34b_b79k
     """
-    names, asked = read_labels(labels), options.given(images)
-    network = options.open_model(model, device)
+    names, sources = read_labels(labels), options.given(images)
     chosen = None if not templates else "imagenet" if templates == ["imagenet"] else templates
-    results = network.classify(asked.sources, names, chosen, k if as_json else k or 3)
-    return asked.show(results, as_json, label_rows, console.TEXT, {}, console.NUMBER)
+    results = options.open_model(model, device).classify(sources, names, chosen, k if as_json else k or 3)
+    return show(results, images, as_json, label_rows, console.TEXT, {}, console.NUMBER)
 
 
 def caption(
-    images: Images,
-    strategy: Strategy = "greedy",
-    model: ModelName = None,
-    device: Device = None,
-    as_json: AsJson = False,
+    images: Images, strategy: Strategy = "greedy", model: ModelName = None, device: Device = None, as_json: Json = False
 ) -> int:
     """Write a sentence about each image.
 
@@ -65,9 +54,9 @@ def caption(
       multimodal caption photos/ --strategy beam,num_beams=4 --json
       multimodal caption cat.jpg --model Salesforce/blip-image-captioning-base
     """
-    decoding, asked = mm.generation.parse_strategy(strategy), options.given(images)
-    results = options.open_model(model, device).caption(asked.sources, strategy=decoding)
-    return asked.show(results, as_json, lambda each: [(each.item.name, each.text)], {})
+    decoding, sources = mm.generation.parse_strategy(strategy), options.given(images)
+    results = options.open_model(model, device).caption(sources, strategy=decoding)
+    return show(results, images, as_json, lambda each: [(each.item.name, each.text)], {})
 
 
 def ask(
@@ -76,7 +65,7 @@ def ask(
     strategy: Strategy = "greedy",
     model: ModelName = None,
     device: Device = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> int:
     """Answer a question about each image.
 
@@ -86,10 +75,9 @@ def ask(
     Examples:
       multimodal ask cat.jpg "what colour is the cat?" --model Salesforce/blip-vqa-base
     """
-    decoding, asked = mm.generation.parse_strategy(strategy), options.given([image])
-    sources = asked.sources._replace(single=False)
+    decoding, sources = mm.generation.parse_strategy(strategy), options.given([image])
     results = options.open_model(model, device).answer(sources, question, strategy=decoding)
-    return asked.show(results, as_json, lambda each: [(each.item.name, each.text)], {})
+    return show(results, [image], as_json, lambda each: [(each.item.name, each.text)], {})
 
 
 def match(
@@ -97,7 +85,7 @@ def match(
     text: Annotated[str, argument("TEXT", "A description.")],
     model: ModelName = None,
     device: Device = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> int:
     """Print the probability that a text describes each image.
 
@@ -107,17 +95,16 @@ def match(
     Examples:
       multimodal match photos/ "a cat on a couch" --model Salesforce/blip-itm-base-coco
     """
-    asked = options.given([image])
-    results = options.open_model(model, device).match(asked.sources._replace(single=False), text)
-    return asked.show(results, as_json, lambda each: [(each.item.name, f"{each.score:.1%}")], {})
+    results = options.open_model(model, device).match(options.given([image]), text)
+    return show(results, [image], as_json, lambda each: [(each.item.name, f"{each.score:.1%}")], {})
 
 
 def embed(
     images: Images,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The .npz file to write.")],
+    out: Annotated[Path, option("FILE", "The .npz file to write.", dir_okay=False)],
     model: ModelName = None,
     device: Device = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> int:
     """Write embeddings to a NumPy file.
 
@@ -131,27 +118,25 @@ def embed(
     """
     import numpy as np
 
-    if out.is_dir():
-        raise ValueError(f"out: expected a file to write, got {out}, which is a folder")
-    asked = options.given(images)
-    network = options.open_model(model, device)
-    embedded = mm.tasks.embed_named(network, asked.sources)
-    code = asked.code(embedded.rejected, len(embedded.names))
+    sources, network = options.given(images), options.open_model(model, device)
+    embedded = mm.tasks.embed_named(network, sources)
+    code = options.exit_code(images, embedded.rejected, len(embedded.names))
+    source = {"model": network.name, "fingerprint": network.fingerprint}
     with atomic_write(out) as file:
-        np.savez(
-            file,
-            embeddings=embedded.embeddings.numpy(),
-            names=np.array(embedded.names),
-            model=np.array(network.name),
-            fingerprint=np.array(network.fingerprint),
-        )
+        np.savez(file, embeddings=embedded.embeddings.numpy(), names=np.array(embedded.names), **source)
     count, dim = embedded.embeddings.shape
-    if as_json:
-        facts = {"out": str(out), "embedded": count, "dim": dim, "model": network.name}
-        rejected = [item.to_dict() for item in embedded.rejected]
-        console.say_json(facts | {"fingerprint": network.fingerprint, "rejected": rejected})
-    else:
-        console.say(f"{out}: {count} embeddings of {dim} dimensions, made with {network.name}")
+    facts = {"out": str(out), "embedded": count, "dim": dim, **source}
+    facts["rejected"] = [item.to_dict() for item in embedded.rejected]
+    console.show(as_json, facts, f"{out}: {count} embeddings of {dim} dimensions, made with {network.name}")
+    return code
+
+
+def show(
+    results: "mm.Results[Any]", images: list[str], as_json: bool, rows: Callable[[Any], console.Rows], *columns: Any
+) -> int:
+    """Print the results, in a table with the image names first, and return the exit code."""
+    code = options.exit_code(images, results.rejected, len(results))
+    console.show_results(results, as_json, rows, console.NAME, *columns)
     return code
 
 

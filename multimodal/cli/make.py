@@ -11,15 +11,15 @@ import typer
 
 import multimodal as mm
 from multimodal.cli import console
-from multimodal.cli.options import AsJson, Device, argument, device_of, option
+from multimodal.cli.options import Device, Json, argument, device_of, option
 
 
 def shapes(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write, with train/ and val/.")],
-    train: Annotated[int, typer.Option(min=1, metavar="N", help="Training images.")] = 2000,
-    val: Annotated[int, typer.Option(min=1, metavar="N", help="Validation images.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="The random seed.")] = 0,
-    as_json: AsJson = False,
+    out: Annotated[Path, option("DIR", "The folder to write, with train/ and val/.")],
+    train: Annotated[int, option("N", "Training images.", min=1)] = 2000,
+    val: Annotated[int, option("N", "Validation images.", min=1)] = 200,
+    seed: Annotated[int, option("N", "The random seed.", min=0)] = 0,
+    as_json: Json = False,
 ) -> None:
     """Draw a small data set to train on.
 
@@ -31,24 +31,23 @@ def shapes(
       multimodal train data/recipes/shapes.toml --data shapes
     """
     drawn = mm.datasets.draw_shapes(out, train, val, seed, progress=sys.stderr.isatty())
-    if as_json:
-        console.say_json(drawn.to_dict())
-    else:
-        console.say(str(drawn))
+    console.show(as_json, drawn.to_dict(), str(drawn))
 
 
 def train(
     run: Annotated[Path, argument("RUN.toml", "The file that describes the run.")],
     out: Annotated[
         Path | None,
-        option(metavar="DIR", help="The folder to write: a model and its log. [default: runs/NAME, the run's name]"),
+        option(
+            "DIR", "The folder to write: a model and its log. [default: runs/NAME, the run's name]", file_okay=False
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in DIR, or start it if there is none.")
     ] = False,
-    data: Annotated[Path, option(metavar="ROOT", help="The root of all data paths. [default: .]")] = Path("."),
+    data: Annotated[Path, option("ROOT", "The root of all data paths.", exists=True, file_okay=False)] = Path("."),
     device: Device = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> int:
     """Train a model from a run file.
 
@@ -63,14 +62,9 @@ def train(
     """
     config, chosen = mm.training.read_run(run), device_of(device)
     out = Path("runs") / config.name if out is None else out
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"out: expected a folder to write, got {out}, which is a file")
-    if not data.is_dir():
-        raise FileNotFoundError(f"data: expected a folder, got {data}, which does not exist")
     first = os.environ.get("RANK", "0") == "0"  # set by torchrun
-    evaluate = (
-        mm.evaluation.Validation(config.validation, data, config.suffixes) if first and config.validation else None
-    )
+    sets = config.validation if first else ()
+    evaluate = mm.evaluation.Validation(sets, data, config.suffixes) if sets else None
     try:
         with redirect_stdout(sys.stderr):  # progress is not a result
             mm.training.train(config, out, data, resume=resume, device=chosen, evaluate=evaluate)
@@ -80,13 +74,10 @@ def train(
     except mm.training.TrainingError as error:
         console.complain(str(error))
         return 1
-    if not first:
-        return 0
-    card = json.loads((out / "config.json").read_text(encoding="utf-8"))["card"]
-    if as_json:
-        console.say_json({"model": str(out), "figures": card["figures"], "training": card["training"]})
-        return 0
-    for measure in mm.metrics.read_measures(card["figures"]):
-        console.say(f"{measure.dataset}: {measure.name} {measure.shown}")
-    console.say(f"{out}: trained; use it with --model {out}")
+    if first:
+        card = json.loads((out / "config.json").read_text(encoding="utf-8"))["card"]
+        facts = {"model": str(out), "figures": card["figures"], "training": card["training"]}
+        figures = mm.metrics.read_measures(card["figures"])
+        lines = [f"{each.dataset}: {each.name} {each.shown}" for each in figures]
+        console.show(as_json, facts, *lines, f"{out}: trained; use it with --model {out}")
     return 0

@@ -7,25 +7,22 @@ import typer
 
 import multimodal as mm
 from multimodal.cli import console
-from multimodal.cli.options import AsJson, Device, argument, open_model, option
+from multimodal.cli.options import LISTED, Device, Json, argument, open_model, option
 
 
 def evaluate(
-    model: Annotated[str, argument("MODEL", "A name that `multimodal models` lists, or a folder.")],
-    data: Annotated[Path, typer.Option(metavar="ROOT", help="The folder with the validation sets.")],
+    model: Annotated[str, argument("MODEL", f"{LISTED}, or a folder.")],
+    data: Annotated[Path, option("ROOT", "The folder with the validation sets.")],
     strategy: Annotated[
         list[str] | None,
-        option(
-            metavar="KIND,KEY=VALUE,...",
-            help="How to decode captions; repeatable. [default: greedy and beam,num_beams=3]",
-        ),
+        option("KIND,KEY=VALUE,...", "How to decode captions; repeatable. [default: greedy and beam,num_beams=3]"),
     ] = None,
-    limit: Annotated[int | None, option(min=1, metavar="N", help="At most N images of each set.")] = None,
+    limit: Annotated[int | None, option("N", "At most N images of each set.", min=1)] = None,
     card: Annotated[
         bool, typer.Option("--card", help="Write figures, charts and speed into the card of MODEL, a folder.")
     ] = False,
     device: Device = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Measure a model on the validation sets under ROOT.
 
@@ -50,12 +47,5 @@ def evaluate(
     if card:
         entries, charts = mm.evaluation.evaluation_card(network, report)
         mm.zoo.update_card(folder, network.card | entries, charts)
-    if as_json:
-        console.say_json({"model": network.name, **report.to_dict()})
-    elif console.on_terminal():
-        columns = {"header": "dataset"}, {"header": "measure"}
-        numbers = {"header": "value", **console.NUMBER}, {"header": "n", **console.NUMBER}
-        console.show_table((row.cells() for row in report.rows), *columns, *numbers)
-    else:
-        for line in str(mm.evaluation.Report(report.rows)).splitlines():
-            console.say(line)
+    lines = str(mm.evaluation.Report(report.rows)).splitlines()
+    console.show(as_json, {"model": network.name, **report.to_dict()}, *lines)

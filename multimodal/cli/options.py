@@ -1,8 +1,6 @@
 """Arguments that several commands share, and how they are read."""
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,39 +11,26 @@ if TYPE_CHECKING:
     import torch
 
 
-def option(*names: str, **settings: Any) -> Any:
-    """`typer.Option` whose help text states the default itself."""
-    return typer.Option(*names, show_default=False, **settings)
+def argument(metavar: str, help: str, **settings: Any) -> Any:
+    return typer.Argument(metavar=metavar, help=help, **settings)
 
 
-def argument(metavar: str, help: str) -> Any:
-    return typer.Argument(metavar=metavar, show_default=False, help=help)
+def option(metavar: str, help: str, *names: str, **settings: Any) -> Any:
+    return typer.Option(*names, metavar=metavar, help=help, **settings)
 
 
 Images = Annotated[list[str], argument("IMAGES", "Image files, folders or globs.")]
 Image = Annotated[str, argument("IMAGE", "An image file, a folder or a glob.")]
-ModelName = Annotated[
-    str | None,
-    option(
-        "--model",
-        metavar="NAME|FOLDER",
-        help="A name that `multimodal models` lists, or a folder that `multimodal train` wrote. "
-        "[default: the model in the package]",
-    ),
-]
-Strategy = Annotated[
-    str,
-    option(
-        "--strategy",
-        metavar="KIND,KEY=VALUE,...",
-        help="How to decode: beam,num_beams=4 follows 4 sentences at a time; greedy,max_new_tokens=9 cuts a "
-        "sentence. [default: greedy, the fastest]",
-    ),
-]
-Device = Annotated[
-    str | None, option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, mps. [default: the fastest]")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+LISTED = "A name that `multimodal models` lists"
+MODEL_HELP = f"{LISTED}, or a folder that `multimodal train` wrote. [default: the model in the package]"
+ModelName = Annotated[str | None, option("NAME|FOLDER", MODEL_HELP, "--model")]
+STRATEGY_HELP = (
+    "How to decode: beam,num_beams=4 follows 4 sentences at a time; greedy,max_new_tokens=9 cuts a sentence. "
+    "[default: greedy, the fastest]"
+)
+Strategy = Annotated[str, option("KIND,KEY=VALUE,...", STRATEGY_HELP, "--strategy", show_default=False)]
+Device = Annotated[str | None, option("DEVICE", "cpu, cuda, cuda:1, mps. [default: the fastest]", "--device")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def device_of(name: str | None) -> "torch.device":
@@ -64,35 +49,17 @@ def open_model(name: str | None, device: str | None) -> "mm.Model":
     return mm.load(name, device=device_of(device))
 
 
-class Given(NamedTuple):
-    """The images of a command line. Broken ones among several are skipped and listed."""
-
-    sources: "mm.preprocess.Sources"
-    named: bool  # each was named, none comes from a folder or a glob
-
-    def code(self, rejected: "list[mm.Rejected]", used: int) -> int:
-        """List the rejected images and return the exit code. Raises ValueError if none was used."""
-        console.name_rejected(rejected)
-        if not used:
-            raise ValueError(f"images: expected some that can be used, got none among {len(rejected)}")
-        return 1 if rejected and self.named else 0
-
-    def show(
-        self, results: "mm.Results[Any]", as_json: bool, rows: Callable[[Any], console.Rows], *columns: Any
-    ) -> int:
-        """Print the results, in a table with the image names first, and return the exit code."""
-        code = self.code(results.rejected, len(results))
-        console.show_results(results, as_json, rows, console.NAME, *columns)
-        return code
-
-
-def given(images: list[str]) -> Given:
-    """The images that `images` names. ValueError if there are none, or a named one is missing."""
+def given(images: list[str]) -> "mm.preprocess.Sources":
+    """What the arguments name. A single broken image is an error; of several, broken ones are skipped."""
     sources = mm.preprocess.resolve(images)
     if not sources.items:
         raise ValueError(f"images: expected some, found none in {', '.join(images)}")
-    for item in sources.items:
-        if isinstance(item, Path) and sources.strict and not item.exists():
-            raise FileNotFoundError(f"{item}: no such file")
-    one = sources.strict and len(sources.items) == 1
-    return Given(sources._replace(strict=one), sources.strict)
+    return sources._replace(strict=sources.strict and len(sources.items) == 1)
+
+
+def exit_code(images: list[str], rejected: "list[mm.Rejected]", used: int) -> int:
+    """List the rejected images on stderr; 1 if one of them is an argument. Raises ValueError if none was used."""
+    console.name_rejected(rejected)
+    if not used:
+        raise ValueError(f"images: expected some that can be used, got none among {len(rejected)}")
+    return int(any(item.name in images for item in rejected))

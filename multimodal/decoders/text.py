@@ -84,6 +84,8 @@ class TextDecoder(Decoder):
 
     def share(self, trunk: nn.Module) -> None:
         """Take everything of `trunk` up to its last block. Raises ValueError if the two configs do not match."""
+        if not trunk.config.causal:  # type: ignore[union-attr]
+            raise ValueError("trunk: expected a causal text encoder, got a bidirectional one")
         for key in ("vocab_size", "width", "positions", "norm_order"):
             expected, got = (getattr(config, key) for config in (trunk.config, self.config))
             if expected != got:

@@ -37,7 +37,10 @@ class TimmEncoder(Encoder):
         if not timm.is_model(config.name):
             raise ValueError(f"name: expected a model of timm, got {config.name!r}")
         self.config = config
-        self.tower = timm.create_model(config.name, pretrained=False, num_classes=0)
+        try:  # transformers of timm have positions for one size
+            self.tower = timm.create_model(config.name, num_classes=0, img_size=config.image_size)
+        except TypeError:  # convolutional networks take images of any size
+            self.tower = timm.create_model(config.name, num_classes=0)
         self.width = self.tower.num_features
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Encoded:

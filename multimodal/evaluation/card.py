@@ -21,30 +21,27 @@ def evaluation_card(model: Model, report: Report) -> tuple[dict[str, Any], dict[
     >>> card, charts = evaluation_card(model, report)  # doctest: +SKIP
     >>> update_card(folder, model.card | card, charts)  # doctest: +SKIP
     """
-    titles: dict[str, str] = {}
-    charts: dict[str, bytes] = {}
+    charts: dict[str, tuple[str, bytes]] = {}  # title -> file name, image
     if report.zero_shot:
-        titles |= {"Accuracy of each class": "per_class.png", "Reliability": "reliability.png"}
-        charts["per_class.png"] = per_class_chart(report.zero_shot)
-        charts["reliability.png"] = reliability_chart(report.zero_shot)
+        charts["Accuracy of each class"] = "per_class.png", per_class_chart(report.zero_shot)
+        charts["Reliability"] = "reliability.png", reliability_chart(report.zero_shot)
     try:
-        charts["failures.jpg"] = gallery_chart(gallery_entries(model))
-        titles["Failures"] = "failures.jpg"
+        charts["Failures"] = "failures.jpg", gallery_chart(gallery_entries(model))
     except FileNotFoundError as error:
         warnings.warn(f"no gallery: {error}", stacklevel=2)
     speed = {"device": str(model.device), **measure_speed(model)}
-    return {"figures": report.figures(), "speed": speed, "charts": titles}, charts
+    titles = {title: name for title, (name, _) in charts.items()}
+    return {"figures": report.figures(), "speed": speed, "charts": titles}, dict(charts.values())
 
 
 def gallery_entries(model: Model) -> list[GalleryEntry]:
     """The model's answers on the sample photographs."""
     sources = sample_photos()
     classes = model.classify(sources, list(LABELS))
-    captions = model.caption(sources) if "caption" in model.can else [None] * len(classes)
+    texts = [each.text for each in model.caption(sources)] if "caption" in model.can else [None] * len(classes)
     entries = []
-    for path, name, found, caption in zip(sources.items, sources.names, classes, captions, strict=True):
+    for path, name, found, text in zip(sources.items, sources.names, classes, texts, strict=True):
         image = open_image(path)
         image.thumbnail((THUMBNAIL, THUMBNAIL))
-        text = None if caption is None else caption.text
         entries.append(GalleryEntry(image, PHOTOS[name], found.label, found.score, text))
     return entries

@@ -30,8 +30,8 @@ def per_class_chart(sets: dict[str, ClassificationPredictions]) -> bytes:
     tables = {name: accuracy_by_class(found) for name, found in sets.items()}
     shown = {name: _ends(table) for name, table in tables.items()}
     height = 1.2 + 0.19 * max(map(len, shown.values()))
-    figure = _figure(4.2 * len(sets), height)
-    for axis, (name, rows) in zip(_panels(figure, len(sets)), shown.items(), strict=True):
+    panels = _panels(len(sets), 1, 4.2, height)
+    for axis, (name, rows) in zip(panels, shown.items(), strict=True):
         axis.barh(range(len(rows)), [100 * (value or 0) for _, value in rows], color=BLUE)
         axis.set_yticks(range(len(rows)), [escape(label) for label, _ in rows], fontsize=7)
         axis.set(xlim=(0, 100), ylim=(height / 0.19 - 6.5, -0.6))  # the same bar thickness in every panel
@@ -40,7 +40,7 @@ def per_class_chart(sets: dict[str, ClassificationPredictions]) -> bytes:
         axis.set_title(f"{escape(name)}: top-1 of each class, %\n{len(tables[name])} classes{note}", fontsize=9)
         axis.tick_params(axis="x", labelsize=8)
         axis.grid(axis="x", alpha=0.3)
-    return _encoded(figure)
+    return _encoded(panels)
 
 
 def _ends(table: dict[str, float | None]) -> list[tuple[str, float | None]]:
@@ -51,42 +51,37 @@ def _ends(table: dict[str, float | None]) -> list[tuple[str, float | None]]:
 
 def reliability_chart(sets: dict[str, ClassificationPredictions]) -> bytes:
     """Reliability diagrams, accuracy over confidence; one panel per data set: a PNG."""
-    figure = _figure(3.4 * len(sets), 3.6)
-    for axis, (name, found) in zip(_panels(figure, len(sets)), sets.items(), strict=True):
-        bins = reliability(found.probabilities, found.labels)
+    panels = _panels(len(sets), 1, 3.4, 3.6)
+    for axis, (name, found) in zip(panels, sets.items(), strict=True):
+        confidence, accuracy, images = reliability(found.probabilities, found.labels)
         ece = expected_calibration_error(found.probabilities, found.labels)
-        width = 1 / len(bins.images)
-        centres = [(i + 0.5) * width for i in range(len(bins.images))]
-        share = (bins.images / bins.images.sum()).tolist()
-        axis.bar(centres, share, width, color=GRAY, label="share of images")
-        some = bins.images > 0
+        width = 1 / len(images)
+        centres = [(i + 0.5) * width for i in range(len(images))]
+        axis.bar(centres, (images / images.sum()).tolist(), width, color=GRAY, label="share of images")
         axis.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle="--")
-        line = bins.confidence[some].tolist(), bins.accuracy[some].tolist()
-        axis.plot(*line, "o-", color=BLUE, label="accuracy")
+        some = images > 0
+        axis.plot(confidence[some].tolist(), accuracy[some].tolist(), "o-", color=BLUE, label="accuracy")
         axis.set_title(f"{escape(name)}: ECE {ece:.3f}", fontsize=9)
         axis.set_xlabel("confidence", fontsize=8)
         axis.set(xlim=(0, 1), ylim=(0, 1))
         axis.tick_params(labelsize=8)
         axis.legend(fontsize=7, loc="upper left")
-    return _encoded(figure)
+    return _encoded(panels)
 
 
 def gallery_chart(entries: Sequence[GalleryEntry], across: int = 4) -> bytes:
     """Photographs with the model's answers, wrong answers first: a JPEG."""
-    down = -(-len(entries) // across)
-    figure = _figure(2.9 * across, 3.5 * down)
-    panels = _panels(figure, across * down, down)
+    panels = _panels(across, -(-len(entries) // across), 2.9, 3.5)
     for axis, entry in zip(panels, sorted(entries, key=lambda entry: entry.correct), strict=False):
         axis.imshow(entry.image)
         verdict = "correct" if entry.correct else f"wrong: it is {entry.truth}"
-        answer = f"{entry.label}, {entry.score:.0%} ({verdict})"
-        lines = [answer] if entry.caption is None else [answer, f"“{entry.caption}”"]
-        wrapped = "\n".join(part for line in lines for part in textwrap.wrap(line, 42))
+        lines = textwrap.wrap(f"{entry.label}, {entry.score:.0%} ({verdict})", 42)
+        wrapped = "\n".join(lines + textwrap.wrap(f"“{entry.caption}”" if entry.caption else "", 42))
         axis.set_xlabel(escape(wrapped), fontsize=8, color="black" if entry.correct else "#b3261e")
     for axis in panels:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    return _encoded(figure, "jpeg")
+    return _encoded(panels, "jpeg")
 
 
 def escape(text: str) -> str:
@@ -94,20 +89,17 @@ def escape(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def _figure(width: float, height: float) -> Any:
+def _panels(across: int, down: int, width: float, height: float) -> list[Any]:
+    """The axes of a new figure, `width` by `height` inches each, row by row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width * across, height * down), layout="constrained")
     FigureCanvasAgg(figure)  # draws without a display and leaves the user's backend alone
-    return figure
+    return list(figure.subplots(down, across, squeeze=False).flat)
 
 
-def _panels(figure: Any, count: int, down: int = 1) -> list[Any]:
-    return list(figure.subplots(down, count // down, squeeze=False).ravel())
-
-
-def _encoded(figure: Any, kind: str = "png") -> bytes:
+def _encoded(panels: list[Any], kind: str = "png") -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=100)
+    panels[0].figure.savefig(buffer, format=kind, dpi=100)
     return buffer.getvalue()

@@ -44,11 +44,8 @@ class Report:
 
     def __str__(self) -> str:
         table = [HEAD, *(row.cells() for row in self.rows)]
-        widths = [max(len(cells[column]) for cells in table) for column in range(len(HEAD))]
-        lines = [
-            f"{dataset:<{widths[0]}}  {measure:<{widths[1]}}  {value:>{widths[2]}}  {n:>{widths[3]}}"
-            for dataset, measure, value, n in table
-        ]
+        a, b, c, d = (max(map(len, column)) for column in zip(*table, strict=True))  # the widths
+        lines = [f"{dataset:<{a}}  {measure:<{b}}  {value:>{c}}  {n:>{d}}" for dataset, measure, value, n in table]
         return "\n".join(lines + [f"rejected {item}" for item in self.rejected])
 
     def _repr_html_(self) -> str:

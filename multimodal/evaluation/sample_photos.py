@@ -35,6 +35,6 @@ def sample_photos() -> Sources:
     if not paths:
         raise FileNotFoundError(
             "photos: expected the photographs of scikit-image, which is not installed: "
-            'pip install "multimodal[demo]", or pass your own with --photos FOLDER'
+            "pip install scikit-image, or pass your own with --photos FOLDER"
         )
     return Sources(paths, [path.name for path in paths], False, False)

@@ -17,8 +17,7 @@ ROUNDS = 3
 def measure_speed(model: Model) -> dict[str, float]:
     """Images embedded, texts embedded and, if the model can, captions written per second (greedy).
 
-    Medians of 3 rounds after a warm-up. Images are uint8 tensors [3, 256, 256], so that decoding files is not
-    measured.
+    Medians of 3 rounds after a warm-up. Images are uint8 tensors [3, 256, 256]: decoding files is not measured.
     """
     generator = torch.Generator().manual_seed(0)
     noise = torch.randint(0, 256, (IMAGES, 3, 8, 8), generator=generator, dtype=torch.uint8)

@@ -3,8 +3,9 @@
 I = images, S = sentences, C = classes, D = embedding width
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,7 +33,6 @@ from multimodal.tasks.task_model import main_modality
 Suffixes = Mapping[str, tuple[str, ...]]
 DEFAULT = (Greedy(),)
 CHUNK = 192  # images passed to the model at a time; from 200 on the tasks show a progress bar of their own
-Item = TypeVar("Item")
 Out = TypeVar("Out")
 
 
@@ -80,11 +80,11 @@ class ValidationSet:
         zero_shot: dict[str, ClassificationPredictions] = {}
         if tasks & {"classify", "search"}:
             images = self.embed_inputs(model)
-            if "classify" in tasks:
-                zero_shot[name] = self.zero_shot(model, images)
-                rows += compute_metrics(name, "classify", zero_shot[name])
-            if "search" in tasks:
-                rows += compute_metrics(name, "search", self.retrieve(model, images), modality=main_modality(model))
+        if "classify" in tasks:
+            zero_shot[name] = self.zero_shot(model, images)
+            rows += compute_metrics(name, "classify", zero_shot[name])
+        if "search" in tasks:
+            rows += compute_metrics(name, "search", self.retrieve(model, images), modality=main_modality(model))
         if "caption" in tasks:
             references = [entry.captions for entry in self.source.entries]
             for strategy in strategies:
@@ -95,7 +95,7 @@ class ValidationSet:
 
     def embed_inputs(self, model: Model) -> Tensor:
         """[I, D] unit length, in the order of `source`"""
-        return torch.cat(self._for_inputs(model, "embedding", model.embed))
+        return torch.cat(list(self._by_chunk(model, "embedding", model.embed)))
 
     def zero_shot(self, model: Model, images: Tensor) -> ClassificationPredictions:
         """Probabilities of all classes for the images with a label. images: [I, D], the whole set"""
@@ -112,44 +112,27 @@ class ValidationSet:
         """Ranks of the search in both directions. images: [I, D], the whole set"""
         texts = [(i, text) for i, entry in enumerate(self.source.entries) for text in entry.captions]
         unique = {text: row for row, text in enumerate(dict.fromkeys(text for _, text in texts))}
-        # All at once, so that a model that truncates long texts warns once.
-        [embedded] = self._in_chunks("sentences", list(unique), model.embed_texts, len(unique))
-        embeddings = embedded[[unique[text] for _, text in texts]]  # equal sentences, equal rows
+        # Each once, and all at the same time: a model that truncates long texts warns once.
+        embeddings = model.embed_texts(list(unique))[[unique[text] for _, text in texts]]
         return image_text_ranks(images.float(), embeddings.float(), torch.tensor([i for i, _ in texts]))
 
     def captions(self, model: Model, strategy: Strategy = DEFAULT[0]) -> list[str]:
         """One sentence per image, in the order of `source`."""
-        chunks = self._for_inputs(
-            model,
-            f"captions, {describe(strategy)}",
-            lambda images: [caption.text for caption in model.caption(images, strategy=strategy)],
-        )
-        return [text for chunk in chunks for text in chunk]
+        chunks = self._by_chunk(model, f"captions, {describe(strategy)}", partial(model.caption, strategy=strategy))
+        return [caption.text for chunk in chunks for caption in chunk]
 
-    def _for_inputs(self, model: Model, what: str, work: Callable[[list[Any]], Out]) -> list[Out]:
-        modality = main_modality(model)
-
-        def of_chunk(numbers: list[int]) -> Out:
-            samples: list[Sample] = [self.source[i] for i in numbers]
-            try:
-                return work([sample.inputs[modality] for sample in samples])
-            except ValueError as error:
-                names = f"{samples[0].name} to {samples[-1].name}"
-                raise ValueError(f"{self.config.name}, samples {names}: {error}") from error
-
-        return self._in_chunks(what, list(range(len(self.source))), of_chunk)
-
-    def _in_chunks(
-        self, what: str, items: list[Item], work: Callable[[list[Item]], Out], size: int = CHUNK
-    ) -> list[Out]:
-        """`work` on `size` items at a time, with a progress bar on a terminal."""
-        done = []
-        with tqdm(total=len(items), desc=f"{self.config.name}: {what}", leave=False, disable=None) as bar:
-            for start in range(0, len(items), size):
-                chunk = items[start : start + size]
-                done.append(work(chunk))
-                bar.update(len(chunk))
-        return done
+    def _by_chunk(self, model: Model, what: str, work: Callable[[list[Any]], Out]) -> Iterator[Out]:
+        """`work` on the inputs of `CHUNK` samples at a time, with a progress bar on a terminal."""
+        modality, total = main_modality(model), len(self.source)
+        with tqdm(total=total, desc=f"{self.config.name}: {what}", leave=False, disable=None) as bar:
+            for start in range(0, total, CHUNK):
+                samples: list[Sample] = [self.source[i] for i in range(start, min(start + CHUNK, total))]
+                try:
+                    yield work([sample.inputs[modality] for sample in samples])
+                except ValueError as error:
+                    names = f"{samples[0].name} to {samples[-1].name}"
+                    raise ValueError(f"{self.config.name}, samples {names}: {error}") from error
+                bar.update(len(samples))
 
 
 class Validation:

@@ -31,11 +31,13 @@ class Reliability(NamedTuple):
     images: Tensor  # [M] int64, number of images
 
 
-def class_ranks(scores: Tensor, labels: Tensor) -> Tensor:
-    """The number of other classes that score at least as high as the true one.
+def top_k_correct(scores: Tensor, labels: Tensor, k: int = 1) -> Tensor:
+    """Whether the true class of each image is among its first k. Ties count against the true class.
 
-    scores [N, C], labels [N] int64 -> [N] int64
+    scores [N, C], labels [N] int64 -> [N] float64, 0 or 1; the mean is the top-k accuracy
     """
+    if k < 1:
+        raise ValueError(f"k: expected at least 1, got {k}")
     if scores.ndim != 2 or not scores.numel() or labels.shape != scores.shape[:1]:
         raise ValueError(
             "scores: expected [N, C] and labels [N] of at least one image and class, "
@@ -45,17 +47,8 @@ def class_ranks(scores: Tensor, labels: Tensor) -> Tensor:
         raise ValueError("scores: expected numbers, got NaN")
     if labels.min() < 0 or labels.max() >= scores.shape[1]:
         raise ValueError(f"labels: expected 0 to {scores.shape[1] - 1}, got {int(labels.min())} to {int(labels.max())}")
-    return (scores >= scores.gather(1, labels[:, None])).sum(1) - 1
-
-
-def top_k_correct(scores: Tensor, labels: Tensor, k: int = 1) -> Tensor:
-    """Whether the true class of each image is among its first k. Ties count against the true class.
-
-    scores [N, C], labels [N] int64 -> [N] float64, 0 or 1; the mean is the top-k accuracy
-    """
-    if k < 1:
-        raise ValueError(f"k: expected at least 1, got {k}")
-    return (class_ranks(scores, labels) < k).double()
+    ranks = (scores >= scores.gather(1, labels[:, None])).sum(1)  # [N], 1 for the best
+    return (ranks <= k).double()
 
 
 def per_class_accuracy(scores: Tensor, labels: Tensor) -> Tensor:
@@ -113,6 +106,6 @@ def _top_k(k: int, found: ClassificationPredictions) -> Tensor:
     return top_k_correct(found.probabilities, found.labels, k)
 
 
-METRICS.register("zero_shot_top1", Metric("classify", partial(_top_k, 1), "share"))
-METRICS.register("zero_shot_top5", Metric("classify", partial(_top_k, 5), "share"))
+for _k in (1, 5):
+    METRICS.register(f"zero_shot_top{_k}", Metric("classify", partial(_top_k, _k), "share"))
 METRICS.register("ECE", Metric("classify", lambda found: expected_calibration_error(*found[:2])))

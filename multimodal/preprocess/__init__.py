@@ -1,9 +1,8 @@
 """Raw input to tensors: images to pixels, texts to token ids. `PREPROCESSORS` lists the registered kinds."""
 
-from multimodal.files import printable
 from multimodal.preprocess.images.augment import Augment
 from multimodal.preprocess.images.decode import IMAGE_SUFFIXES, MAX_BYTES, open_image
-from multimodal.preprocess.images.error import ImageError
+from multimodal.preprocess.images.rgb import ImageError
 from multimodal.preprocess.images.transform import OPENAI_MEAN, OPENAI_STD, ImageTransform
 from multimodal.preprocess.preprocessor import (
     PREPROCESSORS,
@@ -13,9 +12,9 @@ from multimodal.preprocess.preprocessor import (
     save_preprocessor,
 )
 from multimodal.preprocess.sources import Sources, decode_all, resolve
-from multimodal.preprocess.texts.bpe import BPESettings, BPETokenizer
+from multimodal.preprocess.texts.bpe import BPETokenizer
 from multimodal.preprocess.texts.cleaning import clean_caption
-from multimodal.preprocess.texts.clip import ClipSettings, ClipTokenizer
+from multimodal.preprocess.texts.clip import ClipTokenizer
 from multimodal.preprocess.texts.hf import HFSettings, HFTokenizer
 from multimodal.preprocess.texts.tokenizer import Tokenizer
 from multimodal.preprocess.texts.tokenizer_json import lower_cased, read_tokenizer_json
@@ -27,9 +26,7 @@ __all__ = [
     "OPENAI_STD",
     "PREPROCESSORS",
     "Augment",
-    "BPESettings",
     "BPETokenizer",
-    "ClipSettings",
     "ClipTokenizer",
     "HFSettings",
     "HFTokenizer",
@@ -44,7 +41,6 @@ __all__ = [
     "load_preprocessor",
     "lower_cased",
     "open_image",
-    "printable",
     "read_tokenizer_json",
     "resolve",
     "save_preprocessor",

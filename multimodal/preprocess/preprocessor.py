@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from multimodal.config import Registry
@@ -17,16 +18,15 @@ class InputError(ValueError):
 
     @classmethod
     def not_found(cls, message: str) -> "InputError":
-        """The error for a path that does not exist. It is also a FileNotFoundError."""
-        return InputNotFoundError(message)
-
-
-class InputNotFoundError(InputError, FileNotFoundError):
-    """A path that does not exist."""
+        """The error for a path that does not exist: an instance of this class that is also a FileNotFoundError."""
+        error: InputError = type("NotFoundError", (cls, FileNotFoundError), {})(message)
+        return error
 
 
 class Preprocessor(Protocol):
     """Raw input of one modality to tensors: `ImageTransform`, `Tokenizer`, or one registered from outside.
+
+    Subclasses inherit `collate`, `files` and `fingerprint`; any other class with these attributes is one as well.
 
     modality: "image", "text", or any other name; it keys the encoders of a network and the fields of a batch.
     suffixes: the file name suffixes that belong to the modality, lower case with the dot; () for text.
@@ -46,16 +46,19 @@ class Preprocessor(Protocol):
 
     def collate(self, items: list[Tensor]) -> Tensor:
         """A batch [B, ...] of items from `read`."""
+        return torch.stack(items)
 
     def to_dict(self) -> dict[str, Any]:
         """The table from which `load_preprocessor` builds an equal one; its `kind` is the registered name."""
 
     def files(self) -> Mapping[str, bytes]:
         """The files to save beside the table, by name; empty if the table is sufficient."""
+        return {}
 
     @property
     def fingerprint(self) -> str:
         """Equal for preprocessors that return equal tensors, see `fingerprint_of`."""
+        return fingerprint_of(self.to_dict())
 
 
 # A builder takes the config and the folder that contains the files of the preprocessor.

@@ -77,21 +77,24 @@ def make_demo(
     kept = [i for i, name in enumerate(sources.names) if name not in lost]
     items, names = [sources.items[i] for i in kept], [sources.names[i] for i in kept]
     sources = sources._replace(items=items, names=names)
-    captions: list[Any] = model.caption(sources) if "caption" in model.can else [None] * len(kept)
-    photos = [
-        Photo(found, None if caption is None else caption.text)
-        for found, caption in zip(classes, captions, strict=True)
-    ]
+    captions: list[str | None] = [None] * len(kept)
+    if "caption" in model.can:
+        captions = [each.text for each in model.caption(sources)]
+    photos = [Photo(*answers) for answers in zip(classes, captions, strict=True)]
     scores = model.similarity(sources, list(queries)).T  # [queries, photos]
     searches = [Search(query, _hits(row, photos)) for query, row in zip(queries, scores, strict=True)]
-    seconds = time.perf_counter() - start
+    took = f"{time.perf_counter() - start:.1f} s from {len(photos)} images"
     figures = _figures(model)
-    source = f"{model!r} in {seconds:.1f} s from {len(photos)} images."
-    footer = [*([LEGEND] if figures else []), f"Made by multimodal {version('multimodal')} with {source}"]
+    notes = [model.card[key] for key in ("about", "limits") if isinstance(model.card.get(key), str)]
+    footer = [f"Made by multimodal {version('multimodal-models')} with {model!r} in {took}."]
+    if figures:
+        notes.append("The figures were measured on images that the model was not trained on.")
+        footer.insert(0, LEGEND)
+    notes.append("The answers below are the model's own, unselected and uncorrected. Some are wrong.")
     size = model.transform.image_size
     facts = {"parameters": f"{model.num_parameters / 1e6:.1f} M", "input": f"{size} × {size} pixels"}
     facts |= {"device": str(model.device), **figures}
-    return Demo(model.name, facts, _notes(model), labels, photos, searches, footer, classes.rejected)
+    return Demo(model.name, facts, notes, labels, photos, searches, footer, classes.rejected)
 
 
 def _hits(scores: torch.Tensor, photos: list[Photo]) -> list[Hit]:
@@ -108,10 +111,3 @@ def _figures(model: Model) -> dict[str, str]:
         for each in read_measures(model.card.get("figures"))
         if each.measure in HEADLINES and each.strategy is None
     }
-
-
-def _notes(model: Model) -> list[str]:
-    notes = [model.card[key] for key in ("about", "limits") if isinstance(model.card.get(key), str)]
-    if _figures(model):
-        notes.append("The figures were measured on images that the model was not trained on.")
-    return [*notes, "The answers below are the model's own, unselected and uncorrected. Some are wrong."]

@@ -29,7 +29,7 @@ class Checkpoint:
 
 
 def third_party(
-    library: str, name: str, path: Path, config: Any, weights: dict[str, Tensor], inputs: dict[str, Preprocessor]
+    library: str, name: str, path: Path, config: Any, weights: dict[str, Tensor], inputs: dict[str, Any]
 ) -> Checkpoint:
     """A converted checkpoint, with a card that says where its weights come from. path: the file with the weights"""
     sha256 = weights_sha256(path)

@@ -11,7 +11,6 @@ import pytest
 from multimodal.cli import main
 from multimodal.evaluation import Report
 from multimodal.metrics import Measure
-from multimodal.models import CaptionerConfig, DualEncoderConfig
 from multimodal.zoo import save_folder
 
 # Two steps on drawn shapes.
@@ -21,11 +20,13 @@ steps = 2
 batch_size = 8
 log_every = 1
 workers = 0
-tokenizer = { vocab_size = 300, context_length = 32 }
+inputs.text = { kind = "bpe", vocab_size = 300, context_length = 32 }
+objective = [{ kind = "contrastive" }]
 [model]
+kind = "dual_encoder"
 embed_dim = 16
-image = { image_size = 32, patch_size = 16, width = 32, layers = 1, heads = 2 }
-text = { width = 32, layers = 1, heads = 2 }
+encoders.image = { kind = "vit", image_size = 32, patch_size = 16, width = 32, layers = 1, heads = 2 }
+encoders.text = { kind = "text", width = 32, layers = 1, heads = 2 }
 [[data]]
 path = "train"
 flip = false
@@ -66,12 +67,7 @@ def run(capsys) -> Callable[..., Done]:
 
 
 def write_model(model, folder: Path, card: dict[str, Any]) -> Path:
-    network = model.network
-    dual = getattr(network, "dual", network)
-    towers = (dual.image_encoder.config, dual.text_encoder.config, model.embed_dim)
-    captions = "caption" in model.can
-    config = CaptionerConfig(*towers, decoder=network.decoder.config) if captions else DualEncoderConfig(*towers)
-    save_folder(folder, model.name, network, config, model.transform, model.tokenizer, card)
+    save_folder(folder, model.name, model.network, model.inputs, card)
     return folder
 
 

@@ -35,9 +35,10 @@ class ColourModel:
 
     can: set[str]
     logit_scale: float = 3.0
+    inputs: tuple[str, ...] = ("image", "text")
     texts: int = 0  # number of embedded texts
 
-    def embed_images(self, images: list[Any]) -> Tensor:
+    def embed(self, images: list[Any]) -> Tensor:
         pixels = [opened(image).getpixel((0, 0)) for image in images]
         return F.normalize(torch.tensor(pixels, dtype=torch.float32), dim=1)
 

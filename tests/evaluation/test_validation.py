@@ -59,7 +59,7 @@ def test_the_limit_is_spread_over_the_set(model, root: Path) -> None:
     each = ValidationSet(config, root)  # sorted by class, three of each
     assert sorted(str(entry.label) for entry in each.source.entries) == sorted(COLOURS)
     assert each.class_names == sorted(COLOURS)
-    probabilities, labels, class_names = each.zero_shot(model, each.embed_images(model))
+    probabilities, labels, class_names = each.zero_shot(model, each.embed_inputs(model))
     assert probabilities.sum(1) == pytest.approx(1)
     expected = torch.tensor([class_names.index(str(entry.label)) for entry in each.source.entries])
     assert labels.equal(expected)
@@ -103,7 +103,7 @@ def test_rejected_samples_are_in_the_report(model, tmp_path: Path) -> None:
 def test_a_refused_image_is_named_with_its_set(model, tmp_path: Path) -> None:
     make_table(tmp_path / "set", labels=False)
     validation = Validation([ValidationConfig("a", "set")], tmp_path)
-    model.embed_images = Refusing()
+    model.embed = Refusing()
     with pytest.raises(ValueError, match=r"a, samples red0\.png to white0\.png: image 3: no image"):
         validation(model)
 

@@ -22,6 +22,7 @@ from multimodal.models import (
     Matches,
     abilities,
     build_model,
+    encoder_configs,
 )
 
 from .towers import LinearEncoder
@@ -115,6 +116,13 @@ def test_every_kind_keeps_the_contract(kind):
         decoded = network.decoder(INPUTS["text"], memory)
         assert decoded.logits.shape == (2, 4, 20)
         torch.testing.assert_close(again.decoder(INPUTS["text"], again.memory(INPUTS)).logits, decoded.logits)
+
+
+def test_encoder_configs_by_modality():
+    for kind, config in CONFIGS.items():
+        assert encoder_configs(config) == ({"image": IMAGE} if kind == "encoder_decoder" else BOTH)
+    assert encoder_configs(EncoderDecoderConfig(encoder=TEXT, decoder=DECODER)) == {"text": TEXT}
+    assert encoder_configs(DECODER) == {}
 
 
 @pytest.mark.parametrize("kind", MODELS.names())

@@ -7,7 +7,7 @@ from pathlib import Path
 from multimodal.datasets.sample import Entry, Source
 from multimodal.datasets.sources.record import SampleError, SourceOptions, make_entry
 from multimodal.datasets.sources.registry import visible
-from multimodal.preprocess import printable
+from multimodal.files import printable
 from multimodal.results import Rejected
 
 TEMPLATES = ("a photo of a {}",)

@@ -10,7 +10,7 @@ from multimodal.datasets.sources import record as records
 from multimodal.datasets.sources.lines import numbered_lines
 from multimodal.datasets.sources.record import SampleError, SourceOptions
 from multimodal.datasets.sources.registry import visible
-from multimodal.preprocess import printable
+from multimodal.files import printable
 from multimodal.results import Rejected
 
 TABLE_SUFFIXES = (".csv", ".jsonl")

@@ -23,7 +23,7 @@ from multimodal.datasets.sources.record import (
     parse_record,
 )
 from multimodal.datasets.sources.registry import visible
-from multimodal.preprocess import printable
+from multimodal.files import printable
 from multimodal.results import Rejected
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")

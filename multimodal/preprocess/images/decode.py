@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from multimodal.preprocess.images.error import ImageError, ImageNotFoundError
-from multimodal.preprocess.images.file_type import file_type
-from multimodal.preprocess.images.rgb import MAX_PIXELS, check_size, from_array, from_tensor, orientation_tag, to_rgb
+from multimodal.preprocess.images import rgb
+from multimodal.preprocess.images.rgb import ImageError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,6 +24,20 @@ IMAGE_SUFFIXES: tuple[str, ...] = (
 )
 # EXIF orientations that swap width and height, and that store the right or the bottom edge first.
 SWAPPED, FROM_RIGHT, FROM_BOTTOM = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
+# File types by their first bytes, for the error about a file that Pillow cannot identify.
+IMAGE_TYPES = {b"\xff\xd8": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
+OTHER_TYPES = {
+    b"pk\x03\x04": "a ZIP archive",
+    b"\x1f\x8b": "a gzip file",
+    b"%pdf": "a PDF",
+    b"%!ps": "PostScript",
+    b"8bps": "a Photoshop file",
+    b"<svg": "SVG",
+    b"<?xml": "XML",
+    b"<!doctype html": "HTML",
+    b"<html": "HTML",
+    b"version https://git-lfs": "a Git LFS pointer",
+}
 _loading = threading.Lock()  # two threads must not load the same lazy PIL image at once
 
 
@@ -60,29 +73,25 @@ def open_reduced(source: Any, min_side: int | None) -> Reduced:
     JPEG decoders compute 1/2, 1/4 or 1/8 of the pixels of each side in a fraction of the time. If that does
     not divide a side, the last pixels extend beyond the original. None decodes everything at full size.
     """
+    from PIL import Image
+
     try:
-        return _open(source, min_side)
+        if isinstance(source, str | os.PathLike):
+            source = _read_file(source)
+        if isinstance(source, bytes | bytearray | memoryview):
+            return _decode(bytes(source), min_side)
+        if isinstance(source, Image.Image):
+            rgb.check_size(*source.size)
+            with _loading:
+                return _full_size(rgb.to_rgb(source))
+        if isinstance(source, Tensor):
+            return _full_size(rgb.from_tensor(source))
+        if isinstance(source, np.ndarray):
+            return _full_size(rgb.from_array(source))
     except ImageError:
         raise
     except Exception as error:  # Pillow raises nearly any type for damaged files
         raise ImageError(_reason(error)) from error
-
-
-def _open(source: Any, min_side: int | None) -> Reduced:
-    from PIL import Image
-
-    if isinstance(source, str | os.PathLike):
-        return _decode(_read_file(source), min_side)
-    if isinstance(source, bytes | bytearray | memoryview):
-        return _decode(bytes(source), min_side)
-    if isinstance(source, Image.Image):
-        check_size(*source.size)
-        with _loading:
-            return _full_size(to_rgb(source))
-    if isinstance(source, Tensor):
-        return _full_size(from_tensor(source))
-    if isinstance(source, np.ndarray):
-        return _full_size(from_array(source))
     raise ImageError(f"expected a path, bytes, a PIL image, an array or a tensor, got {type(source).__name__}")
 
 
@@ -100,7 +109,7 @@ def _read_file(path: "str | os.PathLike[str]") -> bytes:
         with Path(path).open("rb") as file:
             return file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
-        raise ImageNotFoundError("no such file") from error
+        raise ImageError.not_found("no such file") from error
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror or error}") from error
 
@@ -121,23 +130,20 @@ def _decode(data: bytes, min_side: int | None) -> Reduced:
     try:
         with Image.open(io.BytesIO(data), formats=formats) as image:  # reads the header only
             stored = image.size
-            check_size(*stored)
+            rgb.check_size(*stored)
             draft = None if min_side is None else image.draft(None, (min_side, min_side))
-            upright = to_rgb(image)
-            if draft is None:
-                return _full_size(upright)
-            return _reduced(upright, stored, stored[0] / draft[1][2], orientation_tag(image))
+            upright = rgb.to_rgb(image)
+            orientation = rgb.orientation_tag(image)
     except UnidentifiedImageError as error:
         raise ImageError(f"expected {', '.join(formats)}, got {file_type(data)}") from error
-
-
-def _reduced(image: "Image.Image", stored: tuple[int, int], scale: float, orientation: int | None) -> Reduced:
-    """`image` is upright; its file holds `stored` pixels and was decoded at 1 / scale of them."""
+    if draft is None:
+        return _full_size(upright)
     size = stored[::-1] if orientation in SWAPPED else stored
+    scale = stored[0] / draft[1][2]
     width, height = size[0] / scale, size[1] / scale
-    left = image.width - width if orientation in FROM_RIGHT else 0
-    top = image.height - height if orientation in FROM_BOTTOM else 0
-    return Reduced(image, size, (left, top, left + width, top + height))
+    left = upright.width - width if orientation in FROM_RIGHT else 0
+    top = upright.height - height if orientation in FROM_BOTTOM else 0
+    return Reduced(upright, size, (left, top, left + width, top + height))
 
 
 def _reason(error: Exception) -> str:
@@ -148,5 +154,19 @@ def _reason(error: Exception) -> str:
         return "does not fit into memory"
     text = " ".join(str(error).split())[:160] or type(error).__name__
     if isinstance(error, DecompressionBombError):  # Pillow checks its own limit first
-        return f"expected at most {MAX_PIXELS} pixels, got more: {text}"
+        return f"expected at most {rgb.MAX_PIXELS} pixels, got more: {text}"
     return f"damaged or not supported: {text}"
+
+
+def file_type(data: bytes) -> str:
+    """A short name of the type of a file that Pillow cannot identify, guessed from its first bytes."""
+    image = next((name for start, name in IMAGE_TYPES.items() if data.startswith(start)), None)
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        image = "WEBP"
+    if image is not None:
+        return f"a {image} whose header is damaged or of an unknown kind"
+    if data[4:8] == b"ftyp":
+        return f"a file of type {data[8:12].decode('ascii', 'replace').strip()!r}"  # HEIC, MP4, ...
+    head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    text = "text" if head.isascii() and b"\x00" not in head else "unknown binary data"
+    return next((name for start, name in OTHER_TYPES.items() if head.startswith(start)), text)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from multimodal.preprocess.images.error import ImageError
+from multimodal.preprocess.preprocessor import InputError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 MAX_PIXELS = 2**27  # 134 million pixels, 0.5 GB decoded; a 108-megapixel photo passes
 ORIENTATION = 0x0112  # EXIF tag
 # The `PIL.Image.Transpose` that turns an image of EXIF orientation 2 to 8 upright.
-TRANSPOSES = (
-    *("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM"),
-    *("TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"),
-)
+TRANSPOSES = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
 TOLERANCE = 1e-3  # floats this far outside [0, 1] count as rounding errors and are clipped
+
+
+class ImageError(InputError):
+    """An image that cannot be used. The message is a short reason."""
 
 
 def to_rgb(image: "Image.Image") -> "Image.Image":
@@ -75,8 +76,7 @@ def _from_16_bit(image: "Image.Image") -> "Image.Image":
 
     values = np.asarray(image)
     gray = _scale_16_bit(values)
-    transparent = image.info.get("transparency")  # one gray value
-    if isinstance(transparent, int):
+    if isinstance(transparent := image.info.get("transparency"), int):  # one gray value
         gray = np.where(values == transparent, np.uint8(255), gray)
     return Image.fromarray(gray)
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from multimodal.config import to_dict
 from multimodal.preprocess.images.decode import IMAGE_SUFFIXES, open_reduced
-from multimodal.preprocess.images.error import ImageError
-from multimodal.preprocess.preprocessor import PREPROCESSORS, fingerprint_of
+from multimodal.preprocess.images.rgb import ImageError
+from multimodal.preprocess.preprocessor import PREPROCESSORS, Preprocessor
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,7 +28,7 @@ DRAFT_OVERSAMPLING = 2  # draft pixels per output pixel and axis; 1 would quadru
 
 
 @dataclass(frozen=True)
-class ImageTransform:
+class ImageTransform(Preprocessor):
     """Resize to S x S and normalize each channel: (x / 255 - mean) / std.
 
     resize: "crop" resizes the shorter side to S and crops the center, "crop_floor" does the same but rounds
@@ -61,7 +61,8 @@ class ImageTransform:
             raise ValueError(f"image_size: expected an int of at least 1, got {self.image_size!r}")
         for name in ("mean", "std"):
             values = getattr(self, name)
-            if not _three_numbers(values) or (name == "std" and min(values) <= 0):
+            numbers = isinstance(values, tuple | list) and all(isinstance(v, int | float) for v in values)
+            if not numbers or len(values) != 3 or not np.isfinite(values).all() or (name == "std" and min(values) <= 0):
                 expected = "positive numbers" if name == "std" else "numbers"
                 raise ValueError(f"{name}: expected three {expected}, got {values!r}")
             object.__setattr__(self, name, tuple(float(value) for value in values))
@@ -80,10 +81,6 @@ class ImageTransform:
         """Any source that `open_image` accepts -> float32 [3, S, S]. Raises ImageError."""
         min_side = DRAFT_OVERSAMPLING * self.image_size if self.draft else None
         return self._to_tensor(self.resized(*open_reduced(source, min_side)))
-
-    def collate(self, items: list[Tensor]) -> Tensor:
-        """B x [3, S, S] -> [B, 3, S, S]"""
-        return torch.stack(items)
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """uint8 [B, 3, S, S] -> float32 [B, 3, S, S] on the same device: (x / 255 - mean) / std."""
@@ -133,21 +130,6 @@ class ImageTransform:
     def to_dict(self) -> dict[str, Any]:
         return {"kind": "image"} | {key: value for key, value in to_dict(self).items() if key != "draft"}
 
-    def files(self) -> dict[str, bytes]:
-        return {}
-
-    @property
-    def fingerprint(self) -> str:
-        return fingerprint_of(self.to_dict())
-
 
 # The transform is its own config.
 PREPROCESSORS.register("image", ImageTransform)
-
-
-def _three_numbers(values: Any) -> bool:
-    return (
-        isinstance(values, tuple | list)
-        and len(values) == 3
-        and all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values)
-    )

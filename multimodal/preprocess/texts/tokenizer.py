@@ -12,13 +12,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from multimodal.preprocess.preprocessor import InputError, fingerprint_of
+from multimodal.preprocess.preprocessor import InputError, Preprocessor
 from multimodal.preprocess.texts.tokenizer_json import TOKENIZER_JSON
 
 ON_LONG = ("truncate", "error")
 
 
-class Tokenizer(ABC):
+class Tokenizer(Preprocessor, ABC):
     """A row is a prefix such as bos, the ids of a text, a suffix such as eos, and padding: `context_length` ids.
 
     Attributes: `vocab_size`, `context_length`, `pad_id`; `bos_id` and `eos_id`, with which a decoder begins and
@@ -87,10 +87,6 @@ class Tokenizer(ABC):
         """One text -> int64 [L]. Raises InputError for anything but a string of valid Unicode."""
         return self([source])[0]
 
-    def collate(self, items: list[Tensor]) -> Tensor:
-        """B x [L] -> [B, L]"""
-        return torch.stack(items)
-
     def decode(self, ids: Sequence[int] | Tensor) -> str:
         """ids [L] -> the text up to the first eos, without bos and padding"""
         values = ids.tolist() if isinstance(ids, Tensor) else list(ids)
@@ -116,10 +112,6 @@ class Tokenizer(ABC):
             "vocab_size": self.vocab_size,
             "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in self.files().items()},
         }
-
-    @property
-    def fingerprint(self) -> str:
-        return fingerprint_of(self.to_dict())
 
     def verified(self, sha256: Mapping[str, str]) -> Self:
         """This tokenizer. Raises ValueError if `sha256`, unless empty, differs from the hashes of `files()`."""

@@ -13,7 +13,7 @@ from typing import Any
 from multimodal.decoders import TextDecoderConfig
 from multimodal.encoders import ENCODERS, ImageEncoderConfig, OpenClipImageConfig, OpenClipTextConfig, TextEncoderConfig
 from multimodal.models import CoCaConfig, DualEncoderConfig
-from multimodal.preprocess import ImageTransform, Preprocessor
+from multimodal.preprocess import ImageTransform
 from multimodal.zoo.checkpoint import Checkpoint, third_party
 from multimodal.zoo.formats.format import CONFIG, FORMATS, read_json
 from multimodal.zoo.formats.hf_towers import tower_config
@@ -80,7 +80,7 @@ class OpenClipFormat:
         check_activation(name, table, preprocess)
         file = find_weights(path) if path.is_dir() else path
         config = read_model(table, file.parent)
-        inputs: dict[str, Preprocessor] = {
+        inputs = {
             "image": read_transform(preprocess, config.encoders["image"].image_size),
             "text": read_tokenizer(table["text_cfg"], file.parent, tokenizer, config.encoders["text"]),
         }

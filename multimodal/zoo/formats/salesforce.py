@@ -10,7 +10,7 @@ from torch import Tensor
 
 from multimodal.decoders import TextDecoderConfig
 from multimodal.encoders import ImageEncoderConfig, TextEncoderConfig
-from multimodal.preprocess import ImageTransform, Preprocessor, read_tokenizer_json
+from multimodal.preprocess import ImageTransform, read_tokenizer_json
 from multimodal.zoo.checkpoint import Checkpoint, third_party
 from multimodal.zoo.contract import encoder_configs
 from multimodal.zoo.formats.format import FORMATS
@@ -54,7 +54,7 @@ class SalesforceFormat:
         config = read_model(state, eos_id)
         encoders = encoder_configs(config)
         text = encoders.get("text") or config.decoder
-        inputs: dict[str, Preprocessor] = {
+        inputs = {
             "image": ImageTransform(encoders["image"].image_size, resize="squash"),
             "text": build_tokenizer(folder, definition, {}, text, clean_up_tokenization_spaces=True, **special),
         }

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from multimodal.preprocess import Preprocessor, Tokenizer
+from multimodal.preprocess import Tokenizer
 from multimodal.zoo.checkpoint import Checkpoint, third_party
 from multimodal.zoo.contract import encoder_configs
 from multimodal.zoo.formats.format import CONFIG, read_config, read_json, refuse_tokenizer
@@ -54,7 +54,7 @@ class TransformersFormat:
         config = self.read_model(table)
         encoders = encoder_configs(config)
         text = encoders.get("text") or config.decoder
-        inputs: dict[str, Preprocessor] = {
+        inputs = {
             "image": read_transform(path, table["model_type"], encoders["image"].image_size),
             "text": self.read_tokenizer(path, table, text),
         }

@@ -17,7 +17,7 @@ from multimodal.zoo.checkpoint import Checkpoint, wrap_errors
 from multimodal.zoo.contract import check_contract, contract
 from multimodal.zoo.weights import CheckpointError
 
-MAX_DISCARDED_PARAMETERS = 100  # beyond twice the number in the file: some towers create parts and drop them
+SPARE = 100  # more than twice the tensors of the file may be made: some towers make parts and drop them
 POSITIONS = "encoders.image.positions"
 
 
@@ -51,7 +51,7 @@ def stored(network: nn.Module) -> dict[str, Tensor]:
 
 
 def check_weights(network: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Raise CheckpointError if names or shapes differ from the network."""
+    """Raise CheckpointError if names or shapes differ from the tensors of the network."""
     places = stored(network)
     if set(places) != set(tensors):
         missing, unknown = sorted(set(places) - set(tensors)), sorted(set(tensors) - set(places))

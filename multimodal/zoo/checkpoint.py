@@ -38,14 +38,15 @@ def third_party(
 
 
 @contextmanager
-def wrap_errors(what: str, *passed: type[Exception]) -> Iterator[None]:
+def wrap_errors(what: str, passed: type[Exception] = OSError) -> Iterator[None]:
     """Whatever libraries raise over the contents of a checkpoint becomes a CheckpointError of one line, "WHAT: reason".
 
-    Errors of the file system, missing packages and the `passed` types are raised as they are.
+    Errors of the file system, missing packages and the type `passed` are raised as they are.
     """
     try:
         yield
+    except (OSError, ImportError, passed):
+        raise
     except Exception as error:
-        if isinstance(error, (OSError, ImportError, *passed)):
-            raise
-        raise CheckpointError(f"{what}: {reason(error)}") from error
+        told = CheckpointError(str(error)) if isinstance(error, ValueError) else error  # ours need no comment
+        raise CheckpointError(f"{what}: {reason(told)}") from error

@@ -1,4 +1,4 @@
-"""Golden vectors by modality and ability; those of images, captions, matches and answers are in test_export.py."""
+"""Golden vectors by modality and ability; test_export.py has images, captions, matches and answers."""
 
 from dataclasses import dataclass
 

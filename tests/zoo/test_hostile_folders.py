@@ -180,7 +180,7 @@ def test_names_of_towers_that_lead_elsewhere(spoil, name):
     ("config", "told"),
     [
         ({}, "expected the config.json of people/tower beside the weights, got none"),
-        ({"model_type": "timm_wrapper", "architecture": "hf-hub:people/tower"}, "got that of 'timm_wrapper'"),
+        ({"model_type": "timm_wrapper", "architecture": "hf-hub:people/tower"}, "got one of 'timm_wrapper'"),
         ({"model_type": "roberta", "_attn_implementation": "people/kernel"}, "no choice of code"),
         ({"model_type": "roberta", "hidden_size": 10**12}, "could not build the model"),
         ({"model_type": "roberta", "num_hidden_layers": 10**9}, "could not build the model"),

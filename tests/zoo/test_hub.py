@@ -17,6 +17,7 @@ import torch
 
 from multimodal.zoo import download, load
 from multimodal.zoo.hub import locate
+from multimodal.zoo.weights import weights_sha256
 from tests.zoo.checkpoints import saved_open_clip
 from tests.zoo.hub_server import Hub, running, sha256
 
@@ -107,6 +108,8 @@ def test_all_shards_are_downloaded(hub, folder, tmp_path):
     found = load("people/sharded", device="cpu")
     assert found.fingerprint == load(folder, device="cpu").fingerprint
     assert hub.downloaded == SETTINGS | shards | {"model.safetensors.index.json"}
+    index = locate("people/sharded").path / "model.safetensors.index.json"
+    assert found.card["contract"]["weights_sha256"] == weights_sha256(index) != sha256(index)
     hub.log.clear()
     next(path for path in locate("people/sharded").path.iterdir() if path.name in shards).unlink()
     load("people/sharded", device="cpu")  # a cache without one of them is incomplete

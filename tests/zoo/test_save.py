@@ -181,7 +181,7 @@ def test_weights_that_do_not_match_are_refused(folder):
 def test_damaged_weights_are_refused(folder, data):
     (folder / "model.safetensors").write_bytes(data)
     change(folder, weights_sha256=hashlib.sha256(data).hexdigest())
-    with pytest.raises(ValueError, match=r"model\.safetensors: .*(safetensors header|SafetensorError)"):
+    with pytest.raises(ValueError, match=r"model\.safetensors: (expected a safetensors header|damaged .*SafetensorE)"):
         load(folder, device="cpu")
 
 

@@ -1,4 +1,4 @@
-"""Text towers of transformers that architectures of open_clip name: their configs, so that no hub is asked."""
+"""Configs of the text towers of transformers that open_clip uses by name, so that no hub is asked."""
 
 import json
 from collections.abc import Mapping
@@ -7,15 +7,15 @@ from typing import Any
 
 from multimodal.zoo.weights import CheckpointError
 
-# The kinds of transformers that open_clip has text towers of, see its `hf_configs.py`
+# The kinds of text towers that open_clip supports, see its `hf_configs.py`
 KINDS = ("bert", "m2m_100", "mt5", "roberta", "xlm-roberta")
 TOWERS: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
 
 
 def tower_config(name: str, beside: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of the text tower called `name`: `beside`, the config of the folder, if it is one, or a known one.
+    """The config of a text tower: `beside`, the config.json of the folder, if it is one, or a known one by `name`.
 
-    Raises CheckpointError if neither is.
+    Raises CheckpointError if there is neither.
     """
     if beside.get("model_type") in KINDS:
         return dict(beside)

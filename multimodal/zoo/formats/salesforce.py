@@ -98,12 +98,11 @@ def read_model(state: Mapping[str, Tensor], eos_id: int) -> Any:
     }
     text = TextEncoderConfig(**common, causal=False, pooling="cls", eos_id=eos_id)
     decoder = TextDecoderConfig(**common, head="bert", bos_id=vocab_size - 2)  # [DEC]
-    embed_dim, kind = 256, CAPTIONER
     if not has_decoder(state):
-        embed_dim, kind = _shape(state, "vision_proj.weight", 2)[0], MATCHER
-    elif "text_encoder.embeddings.word_embeddings.weight" in state:
-        kind = ANSWERER
-    return blip_config(kind, image, text, decoder, embed_dim, matching_id=vocab_size - 1)  # [ENC]
+        embed_dim = _shape(state, "vision_proj.weight", 2)[0]
+        return blip_config(MATCHER, image, text, decoder, embed_dim, matching_id=vocab_size - 1)  # [ENC]
+    kind = ANSWERER if "text_encoder.embeddings.word_embeddings.weight" in state else CAPTIONER
+    return blip_config(kind, image, text, decoder, matching_id=vocab_size - 1)
 
 
 def convert_weights(state: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:

@@ -31,7 +31,7 @@ TOKENIZERS = {
 }
 
 
-# Image towers of timm -> smaller ones of the same kind; those of images of 64 pixels are registered below
+# Image towers of timm -> smaller ones of the same kind; names that end with 64 are registered below
 TIMM = {
     "convnext_base": "test_convnext",
     "fastvit_mci1": "fastvit_t8",

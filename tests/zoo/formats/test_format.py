@@ -1,4 +1,4 @@
-"""A format registered from outside is opened by `load` like those of the package."""
+"""A format registered from outside is opened by `load` like the formats of the package."""
 
 import json
 from pathlib import Path

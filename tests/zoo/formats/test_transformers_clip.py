@@ -113,7 +113,7 @@ def test_siglip(tmp_path):
 
 
 def test_siglip_2_with_a_fixed_size(tmp_path):
-    """With the tokenizer of Gemma, whose class is that of SigLIP 2 or, as on the hub, of Gemma."""
+    """With the tokenizer of Gemma, under the class of SigLIP 2 or, as on the hub, of Gemma."""
     parts = siglip(tmp_path, "siglip2")
     compare(*parts, load(tmp_path), padding="max_length", max_length=64)
     edit(

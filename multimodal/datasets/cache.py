@@ -3,19 +3,15 @@
 N = samples, C = cache size, S = image size of a batch
 """
 
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from multimodal.datasets.sample import Source
-from multimodal.preprocess import Augment, ImageTransform, open_image
-from multimodal.preprocess.preprocessor import Preprocessor
-
-CHUNK = 32  # samples per task of the thread pool
+from multimodal.preprocess import Augment, ImageTransform, InputError, Preprocessor, Sources, decode_all, open_image
+from multimodal.results import Rejected
 
 
 class TensorCache:
@@ -24,9 +20,6 @@ class TensorCache:
     def __init__(self, count: int, preprocessor: Preprocessor) -> None:
         self.items: list[Tensor] | Tensor = [torch.empty(0)] * count
         self.preprocessor = preprocessor
-
-    def __len__(self) -> int:
-        return len(self.items)
 
     @property
     def nbytes(self) -> int:
@@ -81,7 +74,6 @@ def load_inputs(
     image_size: int,
     augment: Augment | None = None,
     progress: bool = True,
-    threads: int | None = None,
 ) -> dict[str, TensorCache]:
     """Read everything that the preprocessors `inputs` need of `source`; images are kept at image_size C.
 
@@ -96,23 +88,19 @@ def load_inputs(
         else TensorCache(count, each)
         for modality, each in inputs.items()
     }
-    failed: dict[int, str] = {}
 
-    def read(start: int) -> int:
-        rows = range(start, min(start + CHUNK, count))
-        for row in rows:
-            try:
-                for modality, cache in caches.items():
-                    cache.store(row, source.entries[row].read(modality))
-            except (OSError, ValueError) as error:  # InputError is a ValueError
-                failed[row] = str(error)
-        return len(rows)
+    def store(row: int) -> None:
+        try:
+            for modality, cache in caches.items():
+                cache.store(row, source.entries[row].read(modality))
+        except (OSError, ValueError) as error:
+            raise InputError(str(error)) from error
 
+    names = [entry.name for entry in source.entries]
+    rows = Sources(list(range(count if caches else 0)), names, single=False, strict=False)
     size = sum(cache.nbytes for cache in caches.values()) / 1e9
-    bar = tqdm(total=count, desc=f"reading {source.path} ({size:.2f} GB)", disable=not progress)
-    with bar, ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
-        for done in pool.map(read, range(0, count if caches else 0, CHUNK)):
-            bar.update(done)
+    bar = tqdm(decode_all(rows, store), f"reading {source.path} ({size:.2f} GB)", len(rows.items), disable=not progress)
+    failed = {row: result.reason for row, result in bar if isinstance(result, Rejected)}
     if failed:
         for cache in caches.values():
             cache.keep([row for row in range(count) if row not in failed])

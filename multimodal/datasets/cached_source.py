@@ -94,32 +94,22 @@ class CachedSource:
         unknown = sorted(used - set(captions_by_label))
         if unknown:
             raise ValueError(f"hypernyms of {config.path}: expected labels of its samples, got {unknown}")
-        # The label itself in each template, then its hypernyms.
-        self.templated = {
-            label: np.array(
-                [
-                    number(text)
-                    for name in (label, *(term for term, labels in config.hypernyms.items() if label in labels))
-                    for text in label_captions(name, config.templates or ())
-                ],
-                int,
-            )
-            for label in captions_by_label
-        }
-        # If all samples of a label share their captions, these describe the label and not the sample.
-        self.label_only = {
-            label: len(sets) == 1 and all(label.casefold() in text.casefold() for text in next(iter(sets)))
-            for label, sets in captions_by_label.items()
-        }
+        self.templated: dict[str, list[int]] = {}  # the label itself in each template, then its hypernyms
+        self.label_only: dict[str, bool] = {}  # whether the captions of its samples describe the label alone
+        for label, (captions, *others) in captions_by_label.items():
+            names = [label, *(term for term, labels in config.hypernyms.items() if label in labels)]
+            texts = [text for name in names for text in label_captions(name, config.templates or ())]
+            self.templated[label] = [number(text) for text in texts]
+            self.label_only[label] = not others and all(label.casefold() in text.casefold() for text in captions)
 
     def draw(self, source: int, index: int, pick: float, label_draw: float) -> BatchRow:
         """The row of sample `index` for draws in [0, 1): one of its captions, or of the templates."""
         label = self.labels[index]
+        templated = [] if label is None else self.templated[label]
         label_only = label is not None and self.label_only[label]
-        if label is not None and len(self.templated[label]) and label_draw < self.config.label_probability:
-            place = int(pick * len(self.templated[label]))
+        if templated and label_draw < self.config.label_probability:
+            place = int(pick * len(templated))
             exact = place < len(self.config.templates or ())
-            captioning = self.config.captioning and label_only
-            return BatchRow(source, index, int(self.templated[label][place]), exact, captioning)
+            return BatchRow(source, index, templated[place], exact, self.config.captioning and label_only)
         texts = self.captions[self.first[index] : self.first[index + 1]]
         return BatchRow(source, index, int(texts[int(pick * len(texts))]), label_only, self.config.captioning)

@@ -18,7 +18,6 @@ from multimodal.datasets.cache import load_inputs
 from multimodal.datasets.cached_source import BatchRow, CachedSource, DataConfig
 from multimodal.datasets.loader import prefetch
 from multimodal.datasets.order import EpochOrder, connected_components, interleave, rows_per_source
-from multimodal.datasets.sample import Source
 from multimodal.datasets.sources import open_source
 from multimodal.preprocess import Tokenizer
 from multimodal.preprocess.preprocessor import Preprocessor
@@ -72,12 +71,16 @@ class Mixture:
         self.rank, self.world_size = rank, world_size
         counts = self._configure([config.weight for config in configs], batch_size, image_size, seed)
         suffixes = {modality: tuple(each.suffixes) for modality, each in inputs.items()}
-        opened = [_open(config, Path(root), suffixes) for config in configs]
+        opened = [
+            open_source(Path(root, config.path), config.templates, suffixes, config.kind).thin(config.limit)
+            for config in configs
+        ]
         count = sum(map(len, opened))
         size = count * 3 * cache_size * cache_size if "image" in inputs else 0
         _check_memory(size, max_cache_bytes, f"{count} images at {cache_size} x {cache_size}")
         text_ids: dict[str, int] = {}
         self.sources: list[CachedSource] = []
+        self.rejected: list[Rejected] = []
         size = 0
         for config, source in zip(configs, opened, strict=True):
             caches = load_inputs(source, inputs, cache_size, config.augment, progress)
@@ -86,11 +89,7 @@ class Mixture:
             size += sum(cache.nbytes for cache in caches.values())
             _check_memory(size, max_cache_bytes, f"the inputs up to {source.path}")
             self.sources.append(CachedSource(config, source, caches, text_ids))
-        self.rejected = [
-            Rejected(f"{config.path}/{item.name}", item.reason)
-            for config, source in zip(configs, opened, strict=True)
-            for item in source.rejected
-        ]
+            self.rejected += [Rejected(f"{config.path}/{item.name}", item.reason) for item in source.rejected]
         self.texts = list(text_ids)
         self.label_names = sorted({label for source in self.sources for label in source.templated})
         self._label_ids = {label: i for i, label in enumerate(self.label_names)}
@@ -168,7 +167,12 @@ class Mixture:
         share = self.batch_size // self.world_size
         mine = slice(self.rank * share, (self.rank + 1) * share)
         rows, seeds, groups = rows[mine], seeds[mine], groups[mine]
-        inputs = {modality: self._collated(modality, rows, seeds) for modality in self.modalities}
+        inputs: dict[str, Tensor] = {}
+        for modality in self.modalities:
+            caches = [source.inputs[modality] for source in self.sources]
+            drawn = zip(rows, seeds, strict=True)
+            items = [caches[row.source].item(row.sample, seed, self.image_size) for row, seed in drawn]
+            inputs[modality] = caches[0].collate(items)
         inputs["text"] = torch.from_numpy(self._tokens[[row.text for row in rows]].astype(np.int64))
         labels = [self.sources[row.source].labels[row.sample] for row in rows]
         return Batch(
@@ -187,15 +191,7 @@ class Mixture:
         The workers end with the iterator: exhausted, closed or dropped.
         """
         steps = itertools.count(start_step) if stop_step is None else range(start_step, stop_step)
-        return prefetch(self.batch, ((step,) for step in steps), workers)
-
-    def _collated(self, modality: str, rows: Sequence[BatchRow], seeds: Sequence[int]) -> Tensor:
-        """One modality of the rows, [B, ...]."""
-        caches = [source.inputs[modality] for source in self.sources]
-        items = [
-            caches[row.source].item(row.sample, seed, self.image_size) for row, seed in zip(rows, seeds, strict=True)
-        ]
-        return caches[0].collate(items)
+        return prefetch(self.batch, zip(steps), workers)
 
     def _keys(self, row: BatchRow) -> list[tuple[object, ...]]:
         """Rows that share one of these keys are positives of each other."""
@@ -203,11 +199,6 @@ class Mixture:
         if row.label_only:
             keys.append(("label", self.sources[row.source].labels[row.sample]))
         return keys
-
-
-def _open(config: DataConfig, root: Path, suffixes: Mapping[str, tuple[str, ...]]) -> Source:
-    source = open_source(root / config.path, config.templates, suffixes, config.kind)
-    return source if config.limit is None else source.thin(config.limit)
 
 
 def _check_memory(size: int, max_cache_bytes: int, what: str) -> None:

@@ -63,7 +63,7 @@ class EpochOrder:
         if size < 1 or count < 1:
             raise ValueError(f"size and count: expected at least 1, got size {size} and count {count}")
         self.size, self.count, self.seed = size, count, list(seed)
-        self._latest: tuple[int, np.ndarray] | None = None
+        self._latest = (0, self._shuffle(0))  # an epoch and its permutation
 
     def take(self, step: int) -> np.ndarray:
         """The samples of batch `step`, [count]."""
@@ -73,15 +73,14 @@ class EpochOrder:
 
     def epoch(self, epoch: int) -> np.ndarray:
         """The permutation of one epoch, [size]."""
-        if self._latest is not None and self._latest[0] == epoch:
-            return self._latest[1]
-        if self.size >= 2 * self.count:  # the end of the previous epoch is never repaired
-            order = self._repaired(self._shuffle(epoch - 1), epoch) if epoch else self._shuffle(0)
-        else:  # few samples: each epoch depends on all previous ones
-            known = self._latest if self._latest is not None and self._latest[0] < epoch else None
-            start, order = known if known is not None else (0, self._shuffle(0))
-            for e in range(start + 1, epoch + 1):
-                order = self._repaired(order, e)
+        start, order = self._latest
+        if epoch != start and self.size >= 2 * self.count:  # the end of the previous epoch is never repaired
+            start = max(epoch - 1, 0)
+            order = self._shuffle(start)
+        elif epoch < start:  # few samples: each epoch depends on all previous ones
+            start, order = 0, self._shuffle(0)
+        for e in range(start + 1, epoch + 1):
+            order = self._repaired(order, e)
         self._latest = (epoch, order)
         return order
 

@@ -56,13 +56,13 @@ class Source(Sequence[Sample]):
         inputs = {modality: entry.read(modality) for modality in entry.inputs}
         return Sample(entry.name, inputs, entry.captions, entry.label)
 
-    def thin(self, limit: int) -> "Source":
+    def thin(self, limit: int | None) -> "Source":
         """At most `limit` samples, evenly spaced, so that a source sorted by class keeps every class."""
+        count = len(self)
+        if limit is None or count <= limit:
+            return self
         if limit < 1:
             raise ValueError(f"limit: expected at least 1, got {limit}")
-        count = len(self)
-        if count <= limit:
-            return self
         return Source(self.path, [self.entries[i * count // limit] for i in range(limit)], self.rejected)
 
     def reject(self, reasons: Mapping[int, str]) -> None:
@@ -72,11 +72,8 @@ class Source(Sequence[Sample]):
 
     def summary(self) -> str:
         """One line: the number of samples, the number of rejected items and the first three of them."""
-        line = f"{len(self)} samples, {len(self.rejected)} rejected"
-        if not self.rejected:
-            return line
-        shown = "; ".join(str(item) for item in self.rejected[:3])
-        return f"{line} ({shown}{'; ...' if len(self.rejected) > 3 else ''})"
+        shown = "; ".join(map(str, self.rejected[:3])) + ("; ..." if len(self.rejected) > 3 else "")
+        return f"{len(self)} samples, {len(self.rejected)} rejected" + (f" ({shown})" if shown else "")
 
     def __repr__(self) -> str:
         return f"Source({str(self.path)!r}: {self.summary()})"

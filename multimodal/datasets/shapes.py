@@ -106,21 +106,36 @@ def draw(rng: np.random.Generator) -> tuple[bytes, dict[str, Any]]:
     from PIL import Image
 
     background = _pick(rng, BACKGROUNDS)
-    canvas = _canvas(rng, background)
-    items = [_item(rng)]
+    angle, strength = rng.uniform(0, 2 * math.pi), rng.uniform(0, 14)
+    y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
+    slope = strength * (x * math.cos(angle) + y * math.sin(angle))  # a gradient in a random direction
+    canvas = np.array(BACKGROUNDS[background]) + rng.uniform(-8, 8) + slope[..., None]  # [SIDE, SIDE, 3]
+    items = [first := _item(rng)]
     if rng.random() < 0.5:
         place = _pick(rng, PLACES)
         centres = [np.array(PLACES[place]) * SIDE]
-        captions = _captions_of_one(items[0], place, background)
+        captions = [
+            f"a {first} on a {background} background",
+            f"{_an(first)} in the {place}",
+            f"there is one {first.shape}, it is {first.size} and {first.color}",
+            f"a {background} picture with a {first} in the {place}",
+            f"a {first} in the {place} of a {background} background",
+        ]
     else:
         other = _item(rng)
-        while other[1:] == items[0][1:]:
+        while other[1:] == first[1:]:
             other = _item(rng)
         items.append(other)
         relation = _pick(rng, RELATIONS)
         offset = np.array(AXES[relation]) * 0.235 * SIDE
         centres = [SIDE / 2 + offset, SIDE / 2 - offset]
-        captions = _captions_of_two(items[0], items[1], relation, background)
+        captions = [
+            f"a {first} {relation} a {other} on a {background} background",
+            f"a {other} {RELATIONS[relation]} a {first} on a {background} background",
+            f"{_an(first)} {relation} {_an(other)}",
+            f"two shapes: a {first} and a {other}",
+            f"a {background} picture with {_an(first)} and {_an(other)}",
+        ]
     for item, centre in zip(items, centres, strict=True):
         radius = rng.uniform(*RADII[item.size])
         mask = shape_mask(item.shape, centre + rng.uniform(-1, 1, 2), radius, rng.uniform(-0.2, 0.2))
@@ -131,7 +146,7 @@ def draw(rng: np.random.Generator) -> tuple[bytes, dict[str, Any]]:
     Image.fromarray(np.clip(canvas.round(), 0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
     record: dict[str, Any] = {"captions": captions}
     if len(items) == 1:
-        record["label"] = f"{items[0].color} {items[0].shape}"
+        record["label"] = f"{first.color} {first.shape}"
     return buffer.getvalue(), record
 
 
@@ -146,21 +161,15 @@ def shape_mask(shape: str, centre: np.ndarray, radius: float, turn: float) -> np
     pen = ImageDraw.Draw(image)
     middle = np.asarray(centre) * FINE
     radius *= FINE
-
-    def disc(scale: float, fill: int, shift: float = 0.0) -> None:
-        x, y = middle + radius * shift * np.array([math.cos(turn), math.sin(turn)])
-        pen.ellipse((x - radius * scale, y - radius * scale, x + radius * scale, y + radius * scale), fill=fill)
-
+    rotation = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
     if shape in ("circle", "ring", "moon"):
-        disc(1.0, 255)
-        if shape == "ring":
-            disc(0.55, 0)
-        if shape == "moon":
-            disc(0.85, 0, shift=0.5)
+        pen.circle(tuple(middle), radius, fill=255)
     else:
-        rotation = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
-        corners = middle + radius * _outline(shape) @ rotation.T
-        pen.polygon([(float(x), float(y)) for x, y in corners], fill=255)
+        pen.polygon([(x, y) for x, y in middle + radius * _outline(shape) @ rotation.T], fill=255)
+    if shape == "ring":
+        pen.circle(tuple(middle), radius * 0.55, fill=0)
+    if shape == "moon":
+        pen.circle(tuple(middle + radius * 0.5 * rotation[:, 0]), radius * 0.85, fill=0)
     return np.asarray(image.reduce(FINE), dtype=np.float64) / 255
 
 
@@ -187,37 +196,9 @@ def _outline(shape: str) -> np.ndarray:
     raise ValueError(f"shape: expected one of {', '.join(SHAPES)}, got {shape!r}")
 
 
-def _captions_of_one(item: Item, place: str, background: str) -> list[str]:
-    return [
-        f"a {item} on a {background} background",
-        f"{_an(item)} in the {place}",
-        f"there is one {item.shape}, it is {item.size} and {item.color}",
-        f"a {background} picture with a {item} in the {place}",
-        f"a {item} in the {place} of a {background} background",
-    ]
-
-
-def _captions_of_two(first: Item, second: Item, relation: str, background: str) -> list[str]:
-    return [
-        f"a {first} {relation} a {second} on a {background} background",
-        f"a {second} {RELATIONS[relation]} a {first} on a {background} background",
-        f"{_an(first)} {relation} {_an(second)}",
-        f"two shapes: a {first} and a {second}",
-        f"a {background} picture with {_an(first)} and {_an(second)}",
-    ]
-
-
 def _an(item: Item) -> str:
     """The item without its size: "a red circle", "an orange star"."""
     return f"{'an' if item.color == 'orange' else 'a'} {item.color} {item.shape}"
-
-
-def _canvas(rng: np.random.Generator, background: str) -> np.ndarray:
-    """A background, float [SIDE, SIDE, 3]: a random gradient."""
-    angle, strength = rng.uniform(0, 2 * math.pi), rng.uniform(0, 14)
-    y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
-    slope = strength * (x * math.cos(angle) + y * math.sin(angle))
-    return np.array(BACKGROUNDS[background]) + rng.uniform(-8, 8) + slope[..., None]
 
 
 def _item(rng: np.random.Generator) -> Item:

@@ -108,7 +108,7 @@ def _resolve_path(path: str, preprocessor: AnyPreprocessor) -> Sources:
         if not os.access(path, os.R_OK | os.X_OK):
             raise preprocessor.error(f"{path}: cannot be read: permission denied")
         found: list[Path] = []  # with folders that cannot be listed, so that reading them reports the reason
-        for folder, names in _walk(path, lambda error: found.append(Path(error.filename))):
+        for folder, names in walk(path, lambda error: found.append(Path(error.filename))):
             found.extend(Path(folder, name) for name in names if name.lower().endswith(preprocessor.suffixes))
     elif os.path.lexists(path):  # before the glob: file names may contain brackets
         return Sources([Path(path)], [path], single=True, strict=True)
@@ -125,7 +125,7 @@ def _resolve_path(path: str, preprocessor: AnyPreprocessor) -> Sources:
     return Sources(found, [str(file) for file in found], single=False, strict=False)
 
 
-def _walk(top: str, onerror: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, list[str]]]:
+def walk(top: str, onerror: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, list[str]]]:
     """Yield (folder, names of its files) for `top` and all folders below, each once and without hidden ones.
 
     Links to folders are followed last, so that a file that is reachable twice is listed under its plain path.
@@ -156,5 +156,5 @@ def _glob(pattern: str) -> set[Path]:
     first = parts.index("**")
     starts = glob.glob(os.path.join(*parts[:first])) if first else [os.curdir]
     rest = parts[first + 1 :] or ("*",)
-    folders = [folder for start in starts for folder, _ in _walk(start)]
+    folders = [folder for start in starts for folder, _ in walk(start)]
     return {path for folder in folders for path in _glob(os.path.join(glob.escape(folder), *rest))}

@@ -1,13 +1,12 @@
 """A folder with one folder of files per class."""
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from multimodal.datasets.sample import Entry, Source
 from multimodal.datasets.sources.record import SampleError, SourceOptions, make_entry
 from multimodal.datasets.sources.registry import visible
 from multimodal.files import printable
+from multimodal.preprocess.sources import walk
 from multimodal.results import Rejected
 
 TEMPLATES = ("a photo of a {}",)
@@ -24,7 +23,7 @@ class FolderReader:
     expects = "a folder with one folder of files per class"
 
     def recognises(self, path: Path) -> bool:
-        return path.is_dir() and any(item.is_dir() and any(_files(item)) for item in visible(path))
+        return path.is_dir() and any(item.is_dir() and _files(item) for item in visible(path))
 
     def read(self, path: Path, options: SourceOptions) -> Source:
         options = SourceOptions(TEMPLATES if options.templates is None else options.templates, options.suffixes)
@@ -56,9 +55,5 @@ class FolderReader:
         return Source(path, entries, rejected)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    found: list[Path] = []
-    for base, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(base, name) for name in names if not name.startswith(".")]
-    return iter(sorted(found))
+def _files(folder: Path) -> list[Path]:
+    return sorted(Path(base, name) for base, names in walk(str(folder)) for name in names)

@@ -1,7 +1,7 @@
 """Tables of paths and captions: csv and jsonl."""
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ TABLE_SUFFIXES = (".csv", ".jsonl")
 COLUMNS = {"image": ("image", "path", "filename")}  # of other modalities: the name of the modality
 
 Row = tuple[str, Mapping[str, Any] | SampleError]  # FILE:LINE and the record
+Merged = tuple[str, dict[str, str], dict[str, Any]]  # FILE:LINE of the first row, paths by modality, record of all rows
 
 
 class TableReader:
@@ -40,14 +41,13 @@ class TableReader:
             raise ValueError(f"{path}: expected one table, got {table.name}, {more[0].name}")
         rejected: list[Rejected] = []
         entries: list[Entry] = []
-        for first, paths, captions, label in _merged(table, options, rejected):
+        for first, paths, record in _merged(table, options, rejected):
             try:
                 files = {modality: table.parent / name for modality, name in paths.items()}
                 for modality, file in files.items():
                     if not file.is_file():
                         raise SampleError(f"there is no file {printable(paths[modality])}")
                 name = printable(next(iter(paths.values()), first))
-                record = {"captions": captions, "label": label}
                 entries.append(records.make_entry(name, files, record, options))
             except (SampleError, OSError) as error:
                 rejected.append(Rejected(first, str(error)))
@@ -60,42 +60,37 @@ def _tables(path: Path) -> list[Path]:
     return [each for each in found if each.suffix.lower() in TABLE_SUFFIXES and not each.is_dir()]
 
 
-def _merged(
-    table: Path, options: SourceOptions, rejected: list[Rejected]
-) -> list[tuple[str, dict[str, str], list[str], str | None]]:
-    """Samples: the name of the first row, the paths by modality, the captions and the label of all rows."""
-    merged: dict[object, tuple[str, dict[str, str], list[str], str | None]] = {}
-    for name, record in (_csv_rows if table.suffix.lower() == ".csv" else _jsonl_rows)(table, options):
+def _merged(table: Path, options: SourceOptions, rejected: list[Rejected]) -> Iterable[Merged]:
+    """The samples of a table, each with the captions and the label of all its rows."""
+    merged: dict[object, Merged] = {}
+    for name, record in _csv_rows(table, options) if table.suffix.lower() == ".csv" else _jsonl_rows(table):
         try:
             if isinstance(record, SampleError):
                 raise record
             paths = {modality: _path_in(record, modality) for modality in options.suffixes}
             captions, label = records.captions_of(record), records.label_of(record)
-            key = tuple(paths.values()) or name
-            first, _, texts, known = merged.setdefault(key, (name, paths, [], label))
-            if label is not None and known is not None and label != known:
-                raise SampleError(f"label {label!r}, but {known!r} in {first}")
+            key, record = tuple(paths.values()) or name, {"captions": [], "label": label}
+            first, _, known = merged.setdefault(key, (name, paths, record))
+            if label is not None and known["label"] not in (None, label):
+                raise SampleError(f"label {label!r}, but {known['label']!r} in {first}")
         except SampleError as error:
             rejected.append(Rejected(name, str(error)))
             continue
-        texts.extend(text for text in captions if text not in texts)
-        merged[key] = (first, paths, texts, known if known is not None else label)
-    return list(merged.values())
+        known["captions"] += dict.fromkeys(text for text in captions if text not in known["captions"])
+        known["label"] = label or known["label"]
+    return merged.values()
 
 
 def _path_in(record: Mapping[str, Any], modality: str) -> str:
     """The path of a modality in a row."""
     columns = COLUMNS.get(modality, (modality,))
-    for column in columns:
-        path = record.get(column)
-        if isinstance(path, str) and path.strip():
-            if "\0" in path:
-                break
-            return path.strip()
-    raise SampleError(f"it names no {modality} (expected a path in {', '.join(columns)})")
+    paths = [path.strip() for path in map(record.get, columns) if isinstance(path, str) and path.strip()]
+    if not paths or "\0" in paths[0]:
+        raise SampleError(f"it names no {modality} (expected a path in {', '.join(columns)})")
+    return paths[0]
 
 
-def _jsonl_rows(path: Path, options: SourceOptions) -> Iterator[Row]:
+def _jsonl_rows(path: Path) -> Iterator[Row]:
     for name, line in numbered_lines(path):
         try:
             yield name, line if isinstance(line, SampleError) else records.parse_record(line)

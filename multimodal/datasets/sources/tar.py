@@ -14,14 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from multimodal.datasets.sample import Entry, Source
-from multimodal.datasets.sources.record import (
-    MAX_RECORD_BYTES,
-    SampleError,
-    SourceOptions,
-    captions_of,
-    make_entry,
-    parse_record,
-)
+from multimodal.datasets.sources import record as records
+from multimodal.datasets.sources.record import MAX_RECORD_BYTES, SampleError, SourceOptions
 from multimodal.datasets.sources.registry import visible
 from multimodal.files import printable
 from multimodal.results import Rejected
@@ -77,15 +71,12 @@ class Shard:
         if self._data is not None:
             self.size = len(self._data)
 
-    def open(self) -> io.BufferedReader:
-        raw = io.FileIO(self.path) if self._data is None else io.BytesIO(self._data)
-        return _HeaderFile(raw, BUFFER)  # type: ignore[arg-type]
+    def open(self) -> io.FileIO | io.BytesIO:
+        return io.FileIO(self.path) if self._data is None else io.BytesIO(self._data)
 
     def read(self, offset: int, size: int) -> bytes:
         """`size` bytes from `offset`, or fewer at the end of the shard."""
-        if self._data is not None:
-            return self._data[offset : offset + size]
-        with open(self.path, "rb") as file:
+        with self.open() as file:
             file.seek(offset)
             return file.read(size)
 
@@ -158,7 +149,7 @@ def walk(shard: Shard) -> Iterator[Member | Rejected]:
     """The regular files of a shard in order, and a Rejected for everything else, after which the walk goes on."""
     lost, ended = False, False
     empty = io.BytesIO(bytes(BLOCK))  # opening reads the first header, which may be damaged in the shard
-    with shard.open() as file, tarfile.open(fileobj=empty, mode="r:", encoding="utf-8") as archive:
+    with _HeaderFile(shard.open(), BUFFER) as file, tarfile.open(fileobj=empty, mode="r:", encoding="utf-8") as archive:
         archive.fileobj, archive.offset = file, 0
         while (start := archive.offset) + BLOCK <= shard.size:
             file.seek(start)
@@ -206,25 +197,22 @@ def _problem(header: tarfile.TarInfo) -> str | None:
 
 
 def _entry(name: str, members: dict[str, Member], options: SourceOptions) -> Entry:
-    inputs = {modality: members[modality] for modality in options.suffixes if modality in members}
     for modality in options.suffixes:
-        if modality not in inputs:
+        if modality not in members:
             found = ", ".join(sorted(each or "no suffix" for each in members))
             raise SampleError(f"it has no {modality} (found: {found})")
-        size = inputs[modality].size
-        if not 0 < size <= MAX_INPUT_BYTES:
+        if not 0 < (size := members[modality].size) <= MAX_INPUT_BYTES:
             raise SampleError(f"its {modality} has {size} bytes, expected 1 to {MAX_INPUT_BYTES}")
     for suffix in (".json", ".txt"):
-        if suffix in members and members[suffix].size > MAX_RECORD_BYTES:
-            size = members[suffix].size
+        if suffix in members and (size := members[suffix].size) > MAX_RECORD_BYTES:
             raise SampleError(f"its json or txt has {size} bytes, at most {MAX_RECORD_BYTES} are read")
-    record = parse_record(members[".json"].read()) if ".json" in members else {}
-    if ".txt" in members and not captions_of(record):
+    record = records.parse_record(members[".json"].read()) if ".json" in members else {}
+    if ".txt" in members and not records.captions_of(record):
         try:
             record["captions"] = [members[".txt"].read().decode("utf-8-sig")]
         except UnicodeDecodeError:
             raise SampleError("its txt is not UTF-8") from None
-    return make_entry(name, inputs, record, options)
+    return records.make_entry(name, {modality: members[modality] for modality in options.suffixes}, record, options)
 
 
 def _split(name: str) -> tuple[str, str]:

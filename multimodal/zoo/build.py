@@ -17,7 +17,7 @@ from multimodal.zoo.checkpoint import Checkpoint, wrap_errors
 from multimodal.zoo.contract import check_contract, contract
 from multimodal.zoo.weights import CheckpointError
 
-SPARE = 100  # more than twice the tensors of the file may be made: some towers make parts and drop them
+MAX_DISCARDED_PARAMETERS = 100  # beyond twice the tensors of the file: some towers create parts and drop them
 POSITIONS = "encoders.image.positions"
 
 

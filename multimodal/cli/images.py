@@ -12,9 +12,7 @@ from multimodal.files import atomic_write
 
 def classify(
     images: Images,
-    labels: Annotated[
-        str, option("A,B,...", "What the images may show; @FILE reads the labels from a file, one per line.")
-    ],
+    labels: Annotated[str, option("A,B,...", "What the images may show, or @FILE: a file with one label per line.")],
     templates: Annotated[
         list[str] | None,
         option(
@@ -121,7 +119,7 @@ def embed(
     sources, network = options.given(images), options.open_model(model, device)
     embedded = mm.tasks.embed_named(network, sources)
     code = options.exit_code(images, embedded.rejected, len(embedded.names))
-    source = {"model": network.name, "fingerprint": network.fingerprint}
+    source: dict[str, Any] = {"model": network.name, "fingerprint": network.fingerprint}
     with atomic_write(out) as file:
         np.savez(file, embeddings=embedded.embeddings.numpy(), names=np.array(embedded.names), **source)
     count, dim = embedded.embeddings.shape

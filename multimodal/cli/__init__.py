@@ -83,8 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.filterwarnings("ignore", r"\d+ of \d+ \w+ could not be used")  # each is listed on stderr
         warnings.showwarning = lambda message, *_, **__: console.complain(str(message))
         try:
-            args = None if arguments is None else list(arguments)
-            code = app(args, prog_name="multimodal", standalone_mode=False)
+            code = app(arguments, prog_name="multimodal", standalone_mode=False)
             sys.stdout.flush()
         except BrokenPipeError:  # `multimodal ... | head`: the reader has gone
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,5 +1,6 @@
 """models, download, convert, verify: listed models, third-party checkpoints and model folders."""
 
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
@@ -8,16 +9,11 @@ from multimodal.cli import console
 from multimodal.cli.options import LISTED, Json, argument, option
 
 To = Annotated[Path, option("FOLDER", "The folder to create.", "--to")]
-MAX_TAGS = 2  # of a model in the list of all models
 
 
 def models(
-    can: Annotated[
-        str | None, option("ABILITY", "Only models that can classify, search, caption, match or answer.")
-    ] = None,
-    family: Annotated[
-        str | None, option("WORD", "Only models with WORD in family, name or tag, with all their tags.")
-    ] = None,
+    can: Annotated[str | None, option("ABILITY", "Models that classify, search, caption, match or answer.")] = None,
+    family: Annotated[str | None, option("WORD", "Models with WORD in family, name or tag, with all tags.")] = None,
     as_json: Json = False,
 ) -> None:
     """List the models that have a name, and what they can do.
@@ -36,26 +32,20 @@ def models(
         console.show(as_json, listed.to_dict(), *str(listed).splitlines())
     else:
         columns = {"no_wrap": True, "style": "cyan"}, console.NUMBER, {"style": "dim", **console.TEXT}
-        console.show_table(model_rows(listed, None if family else MAX_TAGS), *columns)
+        console.show_table(model_rows(listed, all_tags=bool(family)), *columns)
         tags = sum(len(each.tags) for each in listed)
         more = "" if family else "; --family WORD shows all tags"
         console.say(f"{len(listed)} models with {tags} tags, as in NAME:TAG{more}")
 
 
-def model_rows(listed: "mm.zoo.Models", max_tags: int | None) -> console.Rows:
-    """The models by family. max_tags: show this many tags and count the rest; None shows all."""
+def model_rows(listed: "mm.zoo.Models", all_tags: bool) -> console.Rows:
+    """The models by family."""
     for (family, can), members in listed.groups.items():
         yield family, "", f"can {can}"
         for each in members:
             size = "" if each.num_parameters is None else f"{each.num_parameters / 1e6:,.0f} M"
-            yield f"  {each.name}", size, shorten(each.tags, max_tags)
-
-
-def shorten(tags: tuple[str, ...], max_tags: int | None) -> str:
-    """The first `max_tags` tags and the number of the others."""
-    if max_tags is None or len(tags) <= max_tags + 1:  # the last one takes no more room than its number
-        return ", ".join(tags)
-    return f"{', '.join(tags[:max_tags])}, +{len(tags) - max_tags}"
+            tags = ", ".join(each.tags)
+            yield f"  {each.name}", size, tags if all_tags else textwrap.shorten(tags, 40, placeholder=" ...")
 
 
 def download(name: Annotated[str, argument("NAME", f"{LISTED}.")], to: To, as_json: Json = False) -> None:

@@ -4,12 +4,10 @@ import webbrowser
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 import multimodal as mm
 from multimodal.cli import console
 from multimodal.cli.images import read_labels
-from multimodal.cli.options import Device, Json, ModelName, open_model, option
+from multimodal.cli.options import FOLDER, Device, Json, ModelName, flag, open_model, option
 from multimodal.files import write_text
 
 MAX_PHOTOS = 60  # on one page
@@ -17,13 +15,12 @@ MAX_PHOTOS = 60  # on one page
 
 def demo(
     photos: Annotated[
-        Path | None,
-        option("FOLDER", "Your own. [default: the photographs of scikit-image]", exists=True, file_okay=False),
+        Path | None, option("FOLDER", "Your own. [default: the photographs of scikit-image]", **FOLDER)
     ] = None,
     out: Annotated[Path, option("FILE", "The page to write.", dir_okay=False)] = Path("demo.html"),
     labels: Annotated[str | None, option("A,B,...", "What the photographs may show.")] = None,
     search: Annotated[list[str] | None, option("TEXT", "A text to search for; repeatable.")] = None,
-    show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    show: Annotated[bool, flag("--open", "Open the page in the browser.")] = False,
     model: ModelName = None,
     device: Device = None,
     as_json: Json = False,

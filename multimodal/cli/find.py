@@ -4,15 +4,13 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 import multimodal as mm
 from multimodal.cli import console
-from multimodal.cli.options import Device, Json, ModelName, argument, open_model, option
+from multimodal.cli.options import FOLDER, Device, Json, ModelName, argument, flag, open_model, option
 
 
 def index(
-    folder: Annotated[Path, argument("FOLDER", "Images, read with all subfolders.", exists=True, file_okay=False)],
+    folder: Annotated[Path, argument("FOLDER", "Images, read with all subfolders.", **FOLDER)],
     out: Annotated[Path, option("FILE", "The index: one SQLite file, created or updated.")],
     model: ModelName = None,
     device: Device = None,
@@ -43,7 +41,7 @@ def index(
 def search(
     path: Annotated[Path, argument("INDEX", "A file that `multimodal index` wrote.", exists=True)],
     query: Annotated[str, argument("QUERY", "What to search for, in words.")],
-    image: Annotated[bool, typer.Option("--image", help="QUERY is the path of an image.")] = False,
+    image: Annotated[bool, flag("--image", "QUERY is the path of an image.")] = False,
     k: Annotated[int, option("N", "The number of results.", "-k", min=1)] = 5,
     rerank: Annotated[int, option("N", "Rerank the N nearest with a model that can match.", min=0)] = 0,
     model: ModelName = None,

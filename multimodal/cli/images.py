@@ -12,9 +12,7 @@ from multimodal.files import atomic_write
 
 def classify(
     images: Images,
-    labels: Annotated[
-        str, option("A,B,...", "What the images may show; @FILE reads the labels from a file, one per line.")
-    ],
+    labels: Annotated[str, option("A,B,...", "What the images may show, or @FILE: a file with one label per line.")],
     templates: Annotated[
         list[str] | None,
         option(

@@ -7,11 +7,9 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 import multimodal as mm
 from multimodal.cli import console
-from multimodal.cli.options import Device, Json, argument, device_of, option
+from multimodal.cli.options import FOLDER, Device, Json, argument, device_of, flag, option
 
 
 def shapes(
@@ -42,10 +40,8 @@ def train(
             "DIR", "The folder to write: a model and its log. [default: runs/NAME, the run's name]", file_okay=False
         ),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in DIR, or start it if there is none.")
-    ] = False,
-    data: Annotated[Path, option("ROOT", "The root of all data paths.", exists=True, file_okay=False)] = Path("."),
+    resume: Annotated[bool, flag("--resume", "Continue the run in DIR, or start it if there is none.")] = False,
+    data: Annotated[Path, option("ROOT", "The root of all data paths.", **FOLDER)] = Path("."),
     device: Device = None,
     as_json: Json = False,
 ) -> int:

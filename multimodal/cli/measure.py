@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 import multimodal as mm
 from multimodal.cli import console
-from multimodal.cli.options import LISTED, Device, Json, argument, open_model, option
+from multimodal.cli.options import LISTED, Device, Json, argument, flag, open_model, option
 
 
 def evaluate(
@@ -18,9 +16,7 @@ def evaluate(
         option("KIND,KEY=VALUE,...", "How to decode captions; repeatable. [default: greedy and beam,num_beams=3]"),
     ] = None,
     limit: Annotated[int | None, option("N", "At most N images of each set.", min=1)] = None,
-    card: Annotated[
-        bool, typer.Option("--card", help="Write figures, charts and speed into the card of MODEL, a folder.")
-    ] = False,
+    card: Annotated[bool, flag("--card", "Write figures, charts and speed into the card of MODEL, a folder.")] = False,
     device: Device = None,
     as_json: Json = False,
 ) -> None:

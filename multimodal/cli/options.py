@@ -19,6 +19,11 @@ def option(metavar: str, help: str, *names: str, **settings: Any) -> Any:
     return typer.Option(*names, metavar=metavar, help=help, **settings)
 
 
+def flag(name: str, help: str) -> Any:
+    return typer.Option(name, help=help)
+
+
+FOLDER = {"exists": True, "file_okay": False}  # settings of an argument or option: a folder that exists
 Images = Annotated[list[str], argument("IMAGES", "Image files, folders or globs.")]
 Image = Annotated[str, argument("IMAGE", "An image file, a folder or a glob.")]
 LISTED = "A name that `multimodal models` lists"
@@ -30,7 +35,7 @@ STRATEGY_HELP = (
 )
 Strategy = Annotated[str, option("KIND,KEY=VALUE,...", STRATEGY_HELP, "--strategy", show_default=False)]
 Device = Annotated[str | None, option("DEVICE", "cpu, cuda, cuda:1, mps. [default: the fastest]", "--device")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Json = Annotated[bool, flag("--json", "Print JSON.")]
 
 
 def device_of(name: str | None) -> "torch.device":

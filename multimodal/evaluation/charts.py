@@ -76,7 +76,7 @@ def gallery_chart(entries: Sequence[GalleryEntry], across: int = 4) -> bytes:
         axis.imshow(entry.image)
         verdict = "correct" if entry.correct else f"wrong: it is {entry.truth}"
         lines = textwrap.wrap(f"{entry.label}, {entry.score:.0%} ({verdict})", 42)
-        wrapped = "\n".join(lines + textwrap.wrap(f"“{entry.caption}”" if entry.caption else "", 42))
+        wrapped = "\n".join(lines + textwrap.wrap("" if entry.caption is None else f"“{entry.caption}”", 42))
         axis.set_xlabel(escape(wrapped), fontsize=8, color="black" if entry.correct else "#b3261e")
     for axis in panels:
         axis.set(xticks=[], yticks=[])

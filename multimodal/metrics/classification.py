@@ -4,7 +4,6 @@ N = images, C = classes, M = bins
 """
 
 import math
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -86,12 +85,9 @@ def reliability(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> Reli
     edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=confidence.device)
     where = torch.bucketize(confidence, edges[1:-1])  # [N], 0 to bins - 1
     count = torch.bincount(where, minlength=bins)
-    some = count.clamp(min=1)
-    return Reliability(
-        torch.bincount(where, confidence, minlength=bins) / some,
-        torch.bincount(where, correct, minlength=bins) / some,
-        count,
-    )
+    mean_confidence = torch.bincount(where, confidence, minlength=bins) / count.clamp(min=1)
+    accuracy = torch.bincount(where, correct, minlength=bins) / count.clamp(min=1)
+    return Reliability(mean_confidence, accuracy, count)
 
 
 def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> float:
@@ -102,10 +98,7 @@ def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int 
     return ((confidence - accuracy).abs() * images).sum().item() / len(labels)
 
 
-def _top_k(k: int, found: ClassificationPredictions) -> Tensor:
-    return top_k_correct(found.probabilities, found.labels, k)
-
-
 for _k in (1, 5):
-    METRICS.register(f"zero_shot_top{_k}", Metric("classify", partial(_top_k, _k), "share"))
+    _top_k = Metric("classify", lambda found, k=_k: top_k_correct(*found[:2], k), "share")
+    METRICS.register(f"zero_shot_top{_k}", _top_k)
 METRICS.register("ECE", Metric("classify", lambda found: expected_calibration_error(*found[:2])))

@@ -23,8 +23,7 @@ class Metric:
 
     task: "classify", "search" or "caption": `compute` is given `ClassificationPredictions`,
         `RetrievalPredictions` or `CaptionPredictions`.
-    compute: returns one value per sample (a tensor or an array, whose mean is the figure), or one number for
-        the whole set.
+    compute: returns one value per sample, whose mean is the figure, or one number for the whole set.
     unit: "share" (0 to 1, shown in percent), "number" or "count".
     """
 

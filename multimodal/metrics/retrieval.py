@@ -3,7 +3,6 @@
 Q = queries, T = targets, I = images, S = sentences, D = embedding width
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -78,10 +77,7 @@ def recall_at_k(ranks: Tensor, k: int) -> Tensor:
     return (ranks < k).double()
 
 
-def _recall(side: str, k: int, found: RetrievalPredictions) -> Tensor:
-    return recall_at_k(getattr(found, side), k)
-
-
-for _side in RetrievalPredictions._fields:
+for _i, _side in enumerate(RetrievalPredictions._fields):
     for _k in (1, 5, 10):
-        METRICS.register(f"{_side}_recall@{_k}", Metric("search", partial(_recall, _side, _k), "share"))
+        _recall = Metric("search", lambda found, i=_i, k=_k: recall_at_k(found[i], k), "share")
+        METRICS.register(f"{_side}_recall@{_k}", _recall)

@@ -4,9 +4,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+<<<<<<< HEAD
 import torch
 
 import multimodal as mm
+=======
+>>>>>>> s-faces
 from multimodal.evaluation import LABELS, sample_photos
 from multimodal.metrics import read_measures
 from multimodal.model import Model
@@ -74,15 +77,17 @@ def make_demo(
     lost = {item.name: item.reason for item in classes.rejected}
     if not classes:
         raise ValueError(f"images: expected some that can be used, got none of {len(sources.items)}: {lost}")
-    kept = [i for i, name in enumerate(sources.names) if name not in lost]
-    items, names = [sources.items[i] for i in kept], [sources.names[i] for i in kept]
-    sources = sources._replace(items=items, names=names)
-    captions: list[str | None] = [None] * len(kept)
+    used = [pair for pair in zip(sources.items, sources.names, strict=True) if pair[1] not in lost]
+    sources = sources._replace(items=[item for item, _ in used], names=[name for _, name in used])
+    captions: list[str | None] = [None] * len(used)
     if "caption" in model.can:
         captions = [each.text for each in model.caption(sources)]
     photos = [Photo(*answers) for answers in zip(classes, captions, strict=True)]
     scores = model.similarity(sources, list(queries)).T  # [queries, photos]
-    searches = [Search(query, _hits(row, photos)) for query, row in zip(queries, scores, strict=True)]
+    searches = []
+    for query, row in zip(queries, scores, strict=True):
+        best = [(float(row[i]), classes[i].item) for i in row.argsort(descending=True, stable=True)[:TOP_K].tolist()]
+        searches.append(Search(query, [Hit(item.name, score, item) for score, item in best]))
     took = f"{time.perf_counter() - start:.1f} s from {len(photos)} images"
     figures = _figures(model)
     notes = [model.card[key] for key in ("about", "limits") if isinstance(model.card.get(key), str)]
@@ -95,13 +100,6 @@ def make_demo(
     facts = {"parameters": f"{model.num_parameters / 1e6:.1f} M", "input": f"{size} × {size} pixels"}
     facts |= {"device": str(model.device), **figures}
     return Demo(model.name, facts, notes, labels, photos, searches, footer, classes.rejected)
-
-
-def _hits(scores: torch.Tensor, photos: list[Photo]) -> list[Hit]:
-    """scores: [photos]"""
-    order = scores.argsort(descending=True, stable=True)[:TOP_K].tolist()
-    items = [photo.classification.item for photo in photos]
-    return [Hit(items[i].name, float(scores[i]), items[i]) for i in order]
 
 
 def _figures(model: Model) -> dict[str, str]:

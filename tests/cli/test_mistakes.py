@@ -41,7 +41,7 @@ def refused(done, *words: str) -> None:
         (["caption", "x.jpg", "--strategy", "beam,fins=2"], "fins"),
         (["ask", "x.jpg", "what?", "--strategy", "beam,num_beams"], "strategy"),
         (["index", "x", "--out", "x.db"], "x"),
-        (["index", "x"], "--out"),
+        (["index", "."], "--out"),
         (["search", "x.db", "a cat"], "x.db"),
         (["search", "x.db", " "], "x.db"),
         (["embed", "x.jpg", "--out", "x.npz"], "x.jpg"),
@@ -113,8 +113,7 @@ def test_unwritable_outputs(run, folder, photos):
 
 
 @pytest.mark.parametrize(
-    ("text", "word"),
-    [("name = ", "TOML"), ("name = 'x'", "[model]"), ("steps = 'many'\n[model]\nnothing = 1", "nothing")],
+    ("text", "word"), [("name = ", "TOML"), ("name = 'x'", "'model'"), (f"nothing = 1\n{RUN}", "nothing")]
 )
 def test_run_files(run, tmp_path, text, word):
     (tmp_path / "run.toml").write_text(text)

@@ -4,12 +4,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-<<<<<<< HEAD
 import torch
 
 import multimodal as mm
-=======
->>>>>>> s-faces
 from multimodal.evaluation import LABELS, sample_photos
 from multimodal.metrics import read_measures
 from multimodal.model import Model

@@ -4,8 +4,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 import multimodal as mm
 from multimodal.evaluation import LABELS, sample_photos
 from multimodal.metrics import read_measures

@@ -3,8 +3,8 @@
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -37,15 +37,10 @@ def prefetch(make: Callable[..., T], arguments: Iterable[tuple[Any, ...]], worke
         # Python 3.12 warns about forks beside threads; these workers start no threads and wait for none.
         warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # more than cores
-        return _closable(iter(loader))
+        return (item for item in iter(loader))  # a generator can be closed, which drops the loader's iterator
 
 
-def _closable(items: Iterator[T]) -> Generator[T, None, None]:
-    """A generator can be closed; the loader ends its workers when the generator drops its iterator."""
-    yield from items
-
-
-class _Calls(Dataset[T], Generic[T]):
+class _Calls(Dataset[T]):
     """A function as a Dataset."""
 
     def __init__(self, make: Callable[..., T]) -> None:

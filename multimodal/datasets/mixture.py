@@ -37,11 +37,10 @@ class Batch(NamedTuple):
 class Mixture:
     """Sources mixed by weight into batches; see `batch`.
 
-    Arguments: `configs` and the folder `root` that their paths are relative to; `inputs`, the preprocessor of
-    each modality that the network reads (for "text" the tokenizer, or `use_tokenizer` later, if it is to be
-    trained on `texts`); `image_size`, the side S of the images in a batch, and `cache_size`, the side at which
-    all images are kept in memory, both needed only with images; `batch_size`, of all ranks together; `seed`;
-    `rank` and `world_size`.
+    Arguments: `configs` and the folder `root` that their paths are relative to; `inputs`, the preprocessor of each
+    modality that the network reads (for "text" the tokenizer, or `use_tokenizer` later, if it is to be trained on
+    `texts`); `image_size`, the side S of the images in a batch, and `cache_size`, the side at which all images are kept
+    in memory, both needed only with images; `batch_size`, of all ranks together; `seed`; `rank` and `world_size`.
     Raises ValueError if the inputs would take more than `max_cache_bytes`, if a source has no usable sample,
     and if the batch cannot be split over the sources or the ranks.
     """
@@ -186,10 +185,7 @@ class Mixture:
     def batches(
         self, start_step: int = 0, stop_step: int | None = None, workers: int = 1
     ) -> Generator[Batch, None, None]:
-        """`batch(step)` for each step from `start_step`, in order, prepared by background processes.
-
-        The workers end with the iterator: exhausted, closed or dropped.
-        """
+        """`batch(step)` for each step from `start_step`, in order, prepared by background processes: `prefetch`."""
         steps = itertools.count(start_step) if stop_step is None else range(start_step, stop_step)
         return prefetch(self.batch, zip(steps), workers)
 

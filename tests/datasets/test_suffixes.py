@@ -2,8 +2,16 @@
 
 import pytest
 
-from multimodal.datasets import open_source, read_folder, read_tar
+from multimodal.datasets import SOURCES, SourceOptions, open_source
 from multimodal.preprocess import IMAGE_SUFFIXES, resolve
+
+
+def read_folder(path):
+    return SOURCES["folder"].read(path, SourceOptions())
+
+
+def read_tar(path):
+    return SOURCES["tar"].read(path, SourceOptions())
 
 
 @pytest.mark.parametrize("suffix", [*IMAGE_SUFFIXES, ".JPG"])
@@ -13,10 +21,10 @@ def test_every_image_suffix_is_accepted_everywhere(suffix, jpeg, shard, tmp_path
     path.write_bytes(jpeg(0))
     assert resolve(tmp_path / "data").items == [path]
     for source in (read_folder(tmp_path / "data"), open_source(tmp_path / "data")):
-        assert [sample.image for sample in source] == [path]
+        assert [sample.inputs["image"] for sample in source] == [path]
         assert source.rejected == []
     source = read_tar(shard([(f"a{suffix}", jpeg(0)), ("a.txt", b"a cat")]))
-    assert [sample.image for sample in source] == [jpeg(0)]
+    assert [sample.inputs["image"] for sample in source] == [jpeg(0)]
     assert source.rejected == []
 
 

@@ -59,6 +59,8 @@ def _contents(path: Path) -> str:
     return f"a folder with {names}" if names else "an empty folder"
 
 
-def visible(folder: Path) -> list[Path]:
-    """The files and folders in a folder, sorted, without hidden ones."""
-    return sorted(item for item in folder.iterdir() if not item.name.startswith("."))
+def visible(path: Path) -> list[Path]:
+    """The files and folders in a folder, sorted, without hidden ones; a file stands for itself."""
+    if not path.is_dir():
+        return [path]
+    return sorted(item for item in path.iterdir() if not item.name.startswith("."))

@@ -56,8 +56,7 @@ class TableReader:
 
 def _tables(path: Path) -> list[Path]:
     """The table at `path`, or the tables in the folder `path`."""
-    found = visible(path) if path.is_dir() else [path]
-    return [each for each in found if each.suffix.lower() in TABLE_SUFFIXES and not each.is_dir()]
+    return [each for each in visible(path) if each.suffix.lower() in TABLE_SUFFIXES and not each.is_dir()]
 
 
 def _merged(table: Path, options: SourceOptions, rejected: list[Rejected]) -> Iterable[Merged]:

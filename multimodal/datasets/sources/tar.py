@@ -50,8 +50,7 @@ class TarReader:
 
 def _shards(path: Path) -> list[Path]:
     """The shard at `path`, or the shards in the folder `path`."""
-    paths = visible(path) if path.is_dir() else [path]
-    return [each for each in paths if each.name.lower().endswith(TAR_SUFFIXES)]
+    return [each for each in visible(path) if each.name.lower().endswith(TAR_SUFFIXES)]
 
 
 class Shard:
@@ -66,19 +65,11 @@ class Shard:
         self.error: str | None = None  # why the end is missing
         with open(path, "rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
-            self.size = file.seek(0, 2)
         self._data = self._decompress() if packed else None
-        if self._data is not None:
-            self.size = len(self._data)
+        self.size = path.stat().st_size if self._data is None else len(self._data)
 
-    def open(self) -> io.FileIO | io.BytesIO:
-        return io.FileIO(self.path) if self._data is None else io.BytesIO(self._data)
-
-    def read(self, offset: int, size: int) -> bytes:
-        """`size` bytes from `offset`, or fewer at the end of the shard."""
-        with self.open() as file:
-            file.seek(offset)
-            return file.read(size)
+    def open(self) -> io.BufferedReader | io.BytesIO:
+        return open(self.path, "rb") if self._data is None else io.BytesIO(self._data)
 
     def _decompress(self) -> bytes:
         """The gzip stream up to its end or the first damage, which goes to `error`."""
@@ -112,7 +103,9 @@ class Member:
     size: int
 
     def read(self) -> bytes:
-        data = self.shard.read(self.offset, self.size)
+        with self.shard.open() as file:
+            file.seek(self.offset)
+            data = file.read(self.size)
         if len(data) < self.size:
             raise OSError(f"{self.shard.path} has become shorter since it was indexed")
         return data
@@ -132,9 +125,9 @@ def _index(path: Path, options: SourceOptions, entries: list[Entry], rejected: l
             rejected.append(found)
             continue
         key, suffix = _split(found.name)
-        if keys.setdefault(key, {}).setdefault(options.modality_of(suffix) or suffix, found) != found:
-            if key not in repeated:
-                rejected.append(Rejected(f"{path.name}/{key}", f"a second {suffix}; the first is kept"))
+        first = keys.setdefault(key, {}).setdefault(options.modality_of(suffix) or suffix, found)
+        if first != found and key not in repeated:
+            rejected.append(Rejected(f"{path.name}/{key}", f"a second {suffix}; the first is kept"))
             repeated.add(key)
     if shard.error is not None:
         rejected.append(Rejected(path.name, shard.error))

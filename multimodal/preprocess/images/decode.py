@@ -52,9 +52,8 @@ class Reduced(NamedTuple):
 def open_image(source: Any) -> "Image.Image":
     """Open `source` as a new PIL image of mode RGB, upright and without metadata.
 
-    source: a path, the bytes of a file, a PIL image, an array [H, W] or [H, W, C] (uint8, uint16, bool, or
-    float in [0, 1]) or a tensor [H, W] or [C, H, W] (same types), where C is 1 gray, 2 gray + alpha, 3 RGB
-    or 4 RGB + alpha.
+    source: a path, the bytes of a file, a PIL image, an array [H, W] or [H, W, C] (uint8, uint16, bool, or float from
+    0 to 1) or a tensor [H, W] or [C, H, W] (same types), where C is 1 gray, 2 gray + alpha, 3 RGB or 4 RGB + alpha.
 
     EXIF orientation is applied, transparency is composited over white, 16-bit values are scaled to 8 bits, and
     only the first frame of an animation is read. Color profiles are ignored. 32-bit gray values are scaled

@@ -5,7 +5,6 @@ import string
 from collections.abc import Callable
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060\ufeff]+")
-_SPACE = re.compile(r"\s+")
 _SPACE_BEFORE_MARK = re.compile(r" +([.,!?;:])(?= |$)")
 _SPACE_BEFORE_ENDING = re.compile(r" +('(?:s|re|ve|ll|d|m)|n't)\b", re.IGNORECASE)
 OPEN_CLIP = ("whitespace", "lower", "canonicalize")
@@ -19,17 +18,16 @@ def clean_caption(text: str) -> str:
     >>> clean_caption("A man 's dog\\n  does n't run .")
     "A man's dog doesn't run."
     """
-    text = _SPACE.sub(" ", _CONTROL.sub(" ", text)).strip()
+    text = " ".join(_CONTROL.sub(" ", text).split())
     return _SPACE_BEFORE_ENDING.sub(r"\1", _SPACE_BEFORE_MARK.sub(r"\1", text))
 
 
 def cleaning(name: str) -> Callable[[str], str]:
     """The cleaning function called `name`. Raises ValueError for other names.
 
-    "none" returns the text unchanged. open_clip's functions repair broken encodings (ftfy) and HTML entities;
-    then "whitespace" collapses whitespace, "lower" also lower-cases, and "canonicalize" also removes punctuation
-    and replaces "_" with a space. "siglip", from transformers, lower-cases, removes punctuation and collapses
-    whitespace.
+    "none" returns the text unchanged. open_clip's functions repair broken encodings (ftfy) and HTML entities; then
+    "whitespace" collapses whitespace, "lower" also lower-cases, and "canonicalize" also removes punctuation and
+    replaces "_" with a space. "siglip", from transformers, lower-cases, removes punctuation and collapses whitespace.
     """
     if name == "none":
         return str

@@ -21,10 +21,9 @@ ON_LONG = ("truncate", "error")
 class Tokenizer(Preprocessor, ABC):
     """A row is a prefix such as bos, the ids of a text, a suffix such as eos, and padding: `context_length` ids.
 
-    Attributes: `vocab_size`, `context_length`, `pad_id`; `bos_id` and `eos_id`, with which a decoder begins and
-    ends a text (None if the model has no such id); `prefix` and `suffix`, the ids around each text;
-    `tokenizer_json`, the contents of the file of the `tokenizers` library, or None; and `truncated`, the number
-    of texts truncated so far.
+    Attributes: `vocab_size`, `context_length`, `pad_id`; `bos_id` and `eos_id`, with which a decoder begins and ends a
+    text (None if the model has no such id); `prefix` and `suffix`, the ids around each text; `tokenizer_json`, the
+    contents of the file of the `tokenizers` library, or None; and `truncated`, the number of texts truncated so far.
     """
 
     kind: str  # registered in PREPROCESSORS

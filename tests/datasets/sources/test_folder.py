@@ -74,3 +74,12 @@ def test_a_image_that_vanishes_is_still_named(tree):
     assert source[1].name == "cat/1.jpg"
     with pytest.raises(FileNotFoundError):
         source[1].inputs["image"].read_bytes()
+
+
+def test_linked_folders_are_followed_once(tree, tmp_path_factory, jpeg):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "3.jpg").write_bytes(jpeg(3))
+    (tree / "cat/linked").symlink_to(elsewhere)
+    (tree / "cat/loop").symlink_to(tree / "cat")
+    names = [sample.name for sample in read_folder(tree) if sample.label == "cat"]
+    assert names == ["cat/0.JPG", "cat/1.jpg", "cat/deep/er/2.png", "cat/linked/3.jpg"]

@@ -98,7 +98,10 @@ def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int 
     return ((confidence - accuracy).abs() * images).sum().item() / len(labels)
 
 
-for _k in (1, 5):
-    _top_k = Metric("classify", lambda found, k=_k: top_k_correct(*found[:2], k), "share")
-    METRICS.register(f"zero_shot_top{_k}", _top_k)
+def _top(k: int) -> Metric:
+    return Metric("classify", lambda found: top_k_correct(found.probabilities, found.labels, k), "share")
+
+
+METRICS.register("zero_shot_top1", _top(1))
+METRICS.register("zero_shot_top5", _top(5))
 METRICS.register("ECE", Metric("classify", lambda found: expected_calibration_error(*found[:2])))

@@ -77,7 +77,10 @@ def recall_at_k(ranks: Tensor, k: int) -> Tensor:
     return (ranks < k).double()
 
 
-for _i, _side in enumerate(RetrievalPredictions._fields):
+def _recall(side: str, k: int) -> Metric:
+    return Metric("search", lambda found: recall_at_k(getattr(found, side), k), "share")
+
+
+for _side in RetrievalPredictions._fields:
     for _k in (1, 5, 10):
-        _recall = Metric("search", lambda found, i=_i, k=_k: recall_at_k(found[i], k), "share")
-        METRICS.register(f"{_side}_recall@{_k}", _recall)
+        METRICS.register(f"{_side}_recall@{_k}", _recall(_side, _k))

@@ -112,9 +112,6 @@ class Uniformity(Term):
         return distances.mul(-self.config.temperature).exp().mean().log()
 
 
-OBJECTIVES.register("spread", UniformityConfig, Uniformity)
-
-
 # A text encoder
 
 
@@ -134,9 +131,6 @@ class BagOfWords(Encoder):
 
     def forward(self, tokens, mask=None):
         return Encoded(None, self.words(tokens))
-
-
-ENCODERS.register("bag_of_words", BagOfWordsConfig, BagOfWords)
 
 
 def test_a_loss_term_and_a_text_encoder(shapes, tmp_path, capsys):
@@ -192,9 +186,6 @@ class SignalReader:
         return fingerprint_of(self.to_dict())
 
 
-PREPROCESSORS.register("signal", SignalReader, lambda config, folder: config)
-
-
 @dataclass(frozen=True, kw_only=True)
 class SignalEncoderConfig:
     length: int
@@ -212,8 +203,6 @@ class SignalEncoder(Encoder):
     def forward(self, signals, mask=None):
         return Encoded(None, self.layers(signals))
 
-
-ENCODERS.register("signal_mlp", SignalEncoderConfig, SignalEncoder)
 
 SIGNAL = f"""
 [inputs.signal]
@@ -304,9 +293,6 @@ class SecondBest:
         return Generated(torch.stack(tokens, 1), total / self.max_new_tokens)
 
 
-STRATEGIES.register("second_best", SecondBest)
-
-
 # A metric
 
 
@@ -314,9 +300,6 @@ def first_words(predictions) -> list[float]:
     """Whether a caption begins like one of its references."""
     pairs = zip(predictions.captions, predictions.references, strict=True)
     return [float(caption.split()[:1] in [r.split()[:1] for r in references]) for caption, references in pairs]
-
-
-METRICS.register("first_word", Metric(task="caption", compute=first_words, unit="share"))
 
 
 @pytest.fixture(scope="module")
@@ -354,9 +337,6 @@ class NpzFormat:
         return FORMATS["own"].open(folder, tokenizer)
 
 
-FORMATS.register("npz", NpzFormat())
-
-
 def test_a_checkpoint_format(captioner, tmp_path, capsys):
     names = ("config.json", "model.safetensors", "tokenizer.json")
     files = {name: np.frombuffer((captioner / name).read_bytes(), np.uint8) for name in names}
@@ -387,9 +367,6 @@ class Colours:
             Image.new("RGB", (32, 32), name).save(file)
             entries.append(Entry(str(i), {"image": file}, (f"a {name} image",), name))
         return Source(path, entries, [])
-
-
-SOURCES.register("colours", Colours())
 
 
 def test_a_data_source(tmp_path, capsys):
@@ -426,7 +403,31 @@ class GPT(nn.Module):
         return None
 
 
-MODELS.register("gpt", GPTConfig, GPT)
+# The registrations: one statement each
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    OBJECTIVES.register("spread", UniformityConfig, Uniformity)
+    ENCODERS.register("bag_of_words", BagOfWordsConfig, BagOfWords)
+    PREPROCESSORS.register("signal", SignalReader, lambda config, folder: config)
+    ENCODERS.register("signal_mlp", SignalEncoderConfig, SignalEncoder)
+    STRATEGIES.register("second_best", SecondBest)
+    METRICS.register("first_word", Metric(task="caption", compute=first_words, unit="share"))
+    FORMATS.register("npz", NpzFormat())
+    SOURCES.register("colours", Colours())
+    MODELS.register("gpt", GPTConfig, GPT)
+    yield
+    OBJECTIVES.unregister("spread")
+    ENCODERS.unregister("bag_of_words")
+    PREPROCESSORS.unregister("signal")
+    ENCODERS.unregister("signal_mlp")
+    STRATEGIES.unregister("second_best")
+    METRICS.unregister("first_word")
+    FORMATS.unregister("npz")
+    SOURCES.unregister("colours")
+    MODELS.unregister("gpt")
+
 
 GPT_RUN = f"""
 [model]

@@ -20,7 +20,7 @@ def nearest(matrix: Tensor, queries: Tensor, k: int, chunk: int = 1 << 16) -> tu
     if queries.ndim != 2 or matrix.ndim != 2 or queries.shape[1] != matrix.shape[1]:
         raise ValueError(f"queries: expected [Q, {matrix.shape[-1]}], as wide as the index, got {list(queries.shape)}")
     if not queries.isfinite().all():
-        raise ValueError("queries: expected finite values, got some that are not finite")
+        raise ValueError("queries: expected finite values, got NaN or infinity")
     scores = [queries.new_empty(0) for _ in queries]
     rows = [torch.empty(0, dtype=torch.int64, device=queries.device) for _ in queries]
     for start in range(0, len(matrix), chunk):

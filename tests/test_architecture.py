@@ -12,8 +12,8 @@ PACKAGE = ROOT / "multimodal"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
     **dict.fromkeys(("results", "files", "config"), 0),
-    **dict.fromkeys(("layers", "preprocess", "distributed", "metrics"), 1),
-    **dict.fromkeys(("encoders", "decoders", "losses", "generation", "datasets", "retrieval"), 2),
+    **dict.fromkeys(("layers", "preprocess", "distributed", "metrics", "generation"), 1),
+    **dict.fromkeys(("encoders", "decoders", "losses", "datasets", "retrieval"), 2),
     "models": 3,
     "tasks": 4,
     **dict.fromkeys(("model", "zoo", "training", "evaluation"), 5),

@@ -67,9 +67,6 @@ def train(
     except KeyboardInterrupt:
         console.complain("stopped; --resume continues from the last checkpoint")
         raise
-    except mm.training.TrainingError as error:
-        console.complain(str(error))
-        return 1
     if first:
         card = json.loads((out / "config.json").read_text(encoding="utf-8"))["card"]
         facts = {"model": str(out), "figures": card["figures"], "training": card["training"]}

@@ -36,7 +36,7 @@ Evaluate = Callable[[Model], Report]
 STATE = "state.safetensors"
 
 
-class TrainingError(RuntimeError):
+class TrainingError(ValueError):
     """Training cannot continue: the loss or its gradient is not finite."""
 
 

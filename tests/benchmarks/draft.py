@@ -48,7 +48,7 @@ def main() -> None:
     seconds = in_turn(sides, arguments.rounds, torch.device("cpu"))
     with torch.inference_mode():
         exact, draft = (
-            model.dual.encode_image(found[name].to(model.device, model.dtype)) for name in ("exact", "draft")
+            model.network.encode("image", found[name].to(model.device, model.dtype)) for name in ("exact", "draft")
         )
     std = torch.tensor(model.transform.std)[:, None, None]
     drift = (255 * std * (found["exact"] - found["draft"])).abs()

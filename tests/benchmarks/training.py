@@ -78,6 +78,7 @@ def main() -> None:
     out = tempfile.TemporaryDirectory()
     run = Run(replace(config, data=data), Path(out.name), Path(arguments.data), device, None)
     joint = [stage for stage in run.plan if stage.objective["contrastive"] and stage.objective["captioning"]]
+    run.masters.release()
     run.begin(max(joint, key=lambda stage: stage.steps))
     plain = plain_step(run)
     batches = [run.mixture_now.batch(step) for step in range(arguments.rounds + 1)]

@@ -25,7 +25,7 @@ HIT = Hit("photos/<b>.jpg", 0.5, PICTURE)
 
 
 @pytest.mark.parametrize("result", [CLASSIFICATION, CAPTION, HIT])
-def test_html_is_escaped_and_carries_the_picture(result):
+def test_html_is_escaped_and_carries_the_image(result):
     page = result._repr_html_()
     assert page.count('<img src="data:image/jpeg;base64,') == 1
     for raw in ("<b>", "<i>", "cat & dog", "a cat >"):
@@ -34,7 +34,7 @@ def test_html_is_escaped_and_carries_the_picture(result):
 
 
 @pytest.mark.parametrize("result", [CLASSIFICATION, CAPTION, HIT])
-def test_a_picture_that_is_gone_leaves_the_result(result):
+def test_an_image_that_is_gone_leaves_the_result(result):
     result = type(result)(**{**vars(result), "item": Item("gone.jpg", missing)})
     page = result._repr_html_()
     assert "<img" not in page

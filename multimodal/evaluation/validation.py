@@ -65,11 +65,11 @@ class ValidationSet:
 
     def __init__(self, config: ValidationConfig, root: str | Path = ".", suffixes: Suffixes | None = None) -> None:
         templates = ("{}",) if set(config.tasks) == {"classify"} else None  # captions are not needed
-        whole = open_source(Path(root) / config.path, templates, suffixes, config.kind)
+        complete = open_source(Path(root) / config.path, templates, suffixes, config.kind)
         self.config = config
-        self.rejected = tuple(Rejected(f"{config.name}/{item.name}", item.reason) for item in whole.rejected)
-        self.class_names = sorted({entry.label for entry in whole.entries if entry.label is not None})
-        self.source = whole if config.limit is None else whole.thin(config.limit)
+        self.rejected = tuple(Rejected(f"{config.name}/{item.name}", item.reason) for item in complete.rejected)
+        self.class_names = sorted({entry.label for entry in complete.entries if entry.label is not None})
+        self.source = complete if config.limit is None else complete.thin(config.limit)
         if "classify" in config.tasks and len(self.class_names) < 2:
             raise ValueError(f"{config.name}: expected at least 2 classes, got {self.class_names}")
 
@@ -98,7 +98,7 @@ class ValidationSet:
         return torch.cat(list(self._by_chunk(model, "embedding", model.embed)))
 
     def zero_shot(self, model: Model, images: Tensor) -> ClassificationPredictions:
-        """Probabilities of all classes for the images with a label. images: [I, D], the whole set"""
+        """Probabilities of all classes for the images with a label. images: [I, D], the complete set"""
         templates = None if self.config.templates is None else list(self.config.templates)
         classes = model.class_embeddings(self.class_names, templates)  # [C, D]
         number = {name: i for i, name in enumerate(self.class_names)}
@@ -109,7 +109,7 @@ class ValidationSet:
         return ClassificationPredictions(logits.softmax(-1), labels.long(), self.class_names)
 
     def retrieve(self, model: Model, images: Tensor) -> RetrievalPredictions:
-        """Ranks of the search in both directions. images: [I, D], the whole set"""
+        """Ranks of the search in both directions. images: [I, D], the complete set"""
         texts = [(i, text) for i, entry in enumerate(self.source.entries) for text in entry.captions]
         unique = {text: row for row, text in enumerate(dict.fromkeys(text for _, text in texts))}
         # Each once, and all at the same time: a model that truncates long texts warns once.

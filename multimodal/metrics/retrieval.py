@@ -77,10 +77,10 @@ def recall_at_k(ranks: Tensor, k: int) -> Tensor:
     return (ranks < k).double()
 
 
-def _recall(side: str, k: int) -> Metric:
-    return Metric("search", lambda found: recall_at_k(getattr(found, side), k), "share")
+def _recall(direction: str, k: int) -> Metric:
+    return Metric("search", lambda found: recall_at_k(getattr(found, direction), k), "share")
 
 
-for _side in RetrievalPredictions._fields:
+for _direction in RetrievalPredictions._fields:
     for _k in (1, 5, 10):
-        METRICS.register(f"{_side}_recall@{_k}", _recall(_side, _k))
+        METRICS.register(f"{_direction}_recall@{_k}", _recall(_direction, _k))

@@ -72,7 +72,7 @@ def make_table(folder: Path, labels: bool, copies: int = 1, captions: bool = Tru
             Image.new("RGB", (4, 4), rgb).save(folder / file)
             row: dict[str, Any] = {"image": file}
             if captions:
-                row["captions"] = [f"a {name} square.", f"one {name} picture number {copy}."]
+                row["captions"] = [f"a {name} square.", f"one {name} image number {copy}."]
             rows.append(row | ({"label": name} if labels else {}))
     (folder / "data.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
 

@@ -34,7 +34,7 @@ def test_all_figures(model, root: Path) -> None:
             assert value == 1, name
     assert found["flickr8k/distinct_captions"] == 7
     captions = [f"a {name} square." for name in COLOURS]
-    references = [[f"a {name} square.", f"one {name} picture number 0."] for name in COLOURS]
+    references = [[f"a {name} square.", f"one {name} image number 0."] for name in COLOURS]
     assert found["flickr8k/CIDEr"] == cider_per_image(captions, references).mean() > 4
     assert found["flickr8k/BLEU-4"] == bleu4(captions, references)
     assert {row.measure: row.n for row in report.rows if row.dataset == "flickr8k"} == {

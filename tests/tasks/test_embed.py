@@ -11,7 +11,7 @@ from multimodal.tasks import embed_named
 
 
 def one_by_one(model, paths):
-    """The slow reference: a picture at a time, nothing batched."""
+    """The slow reference: one image at a time, nothing batched."""
     rows = []
     for path in paths:
         images = model.transform(open_image(path))[None]
@@ -29,7 +29,7 @@ def test_images_as_one_by_one(tiny_model, photos, batch_size):
     assert embeddings.shape == (6, 16)
     torch.testing.assert_close(embeddings, one_by_one(tiny_model, paths), rtol=0, atol=1e-5)
     torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(6))
-    assert (embeddings @ embeddings.T).fill_diagonal_(0).max() < 0.999  # the pictures differ
+    assert (embeddings @ embeddings.T).fill_diagonal_(0).max() < 0.999  # the images differ
 
 
 def test_kinds_of_images(tiny_model, photos):
@@ -61,7 +61,7 @@ def test_nothing(tiny_model, tmp_path):
     assert tiny_model.similarity([], []).shape == (0, 0)
 
 
-def test_a_broken_picture_in_a_folder_is_left_out(tiny_model, photos):
+def test_a_broken_image_in_a_folder_is_left_out(tiny_model, photos):
     (photos / "1.png").write_bytes(b"\x89PNG not really")
     (photos / "sub folder" / "broken.png").write_bytes(b"")
     with pytest.warns(UserWarning, match=r"2 of 7 images could not be used: .*1\.png: .*; .*broken\.png: ") as caught:
@@ -75,7 +75,7 @@ def test_a_broken_picture_in_a_folder_is_left_out(tiny_model, photos):
         assert tiny_model.embed_images(str(photos / "**" / "*.png")).shape[0] in (5, 3)
 
 
-def test_a_broken_picture_in_a_list_is_an_error(tiny_model, photos):
+def test_a_broken_image_in_a_list_is_an_error(tiny_model, photos):
     bad = photos / "bad.png"
     bad.write_bytes(b"nothing")
     for images in (bad, [photos / "0.png", bad]):

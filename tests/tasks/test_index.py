@@ -45,7 +45,7 @@ def names(index):
 
 
 def check(index, model, photos):
-    """What the index holds is what embedding the folder from nothing gives."""
+    """What the index holds is what embedding the folder from scratch gives."""
     paths = sorted(photos.rglob("*.png"))
     expected = model.embed_images(paths)
     assert len(index) == len(paths)
@@ -141,7 +141,7 @@ def test_only_what_is_new_or_changed_is_embedded(model, seen, photos, tmp_path, 
         assert index.changes == (2, 5, 2)
         assert sum(seen) == 2
         assert names(index) == ["0.png", "2.png", "4.png", "5.png", "copy.png", "new.png", "renamed.png"]
-        # two files alike: the order is that of their paths
+        # two equal files: in the order of their paths
         hits = index.search(photos / "2.png", k=2)
         assert [Path(hit.path).name for hit in hits] == ["2.png", "copy.png"]
         draw(photos / "copy.png", 12)
@@ -198,7 +198,7 @@ def test_names_of_all_kinds(model, photos, tmp_path, draw):
 
 def test_open(index, model, photos, tmp_path):
     index.close()
-    shutil.rmtree(photos)  # no picture is read
+    shutil.rmtree(photos)  # no image is read
     with Index.open(tmp_path / "photos.db", model) as again:
         assert len(again) == 6
         assert again.folder == photos

@@ -20,7 +20,7 @@ def test_a_resumed_log_forgets_what_will_be_repeated(tmp_path):
     assert path.read_text() == ""
 
 
-def test_curves_are_a_picture_even_of_little(tmp_path):
+def test_curves_are_an_image_even_of_little_data(tmp_path):
     row = {"step": 1, "loss": 2.0, "contrastive": 2.0, "lr": 0.1, "grad_norm": 1.0, "samples_per_second": 5}
     figures = {"a/x": 0.5, "b/x": 0.1, "a/y": 3, "top-1": 1.0}
     for rows, size in (
@@ -30,5 +30,5 @@ def test_curves_are_a_picture_even_of_little(tmp_path):
         ([row, *({"step": n, "validation": figures} for n in (1, 2))], (1600, 600)),  # loss, rate, x, y; top-1 below
     ):
         draw_curves(rows, tmp_path / "curves.png")
-        with Image.open(tmp_path / "curves.png") as picture:
-            assert picture.size == size
+        with Image.open(tmp_path / "curves.png") as image:
+            assert image.size == size

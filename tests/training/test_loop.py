@@ -56,8 +56,8 @@ def test_a_run_leaves_a_model_its_figures_and_its_curves(make_run, shapes, tmp_p
         (4, {"set/measure": 0.25}),
         (6, {"set/measure": 0.5}),
     ]
-    with Image.open(out / "curves.png") as picture:
-        assert picture.format == "PNG"
+    with Image.open(out / "curves.png") as image:
+        assert image.format == "PNG"
     model = load(out, device=CPU, dtype=torch.float32)
     assert model.transform.resize == "squash"
     assert model.can == {"classify", "search", "caption"}

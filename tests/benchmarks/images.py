@@ -1,8 +1,9 @@
-"""Embeddings of decoded images, against open_clip as its README runs it: float32, `no_grad`.
+"""Embeddings of decoded images, against open_clip.
 
     python tests/benchmarks/images.py --architecture ViT-B-32 --batch 32
 
-Ours is `load(...)` with its defaults: bfloat16 if the processor multiplies it fast, with weights converted once.
+Both sides compute in the dtype that `load` chooses, with weights converted once: bfloat16 if the processor
+multiplies it fast. MULTIMODAL_DTYPE=float32 measures both in float32.
 """
 
 import argparse
@@ -20,13 +21,13 @@ def main() -> None:
 
     model, peer, _ = both(arguments.architecture)
     side = model.transform.image_size
-    images = torch.randn(arguments.batch, 3, side, side, device=model.device)
+    images = torch.randn(arguments.batch, 3, side, side, device=model.device, dtype=model.dtype)
 
     @torch.inference_mode()
     def ours() -> torch.Tensor:
-        return model.network.encode("image", images.to(model.dtype), normalize=True)
+        return model.network.encode("image", images, normalize=True)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def theirs() -> torch.Tensor:
         return peer.encode_image(images, normalize=True)
 

@@ -16,14 +16,14 @@ from multimodal import Model
 
 
 def both(architecture: str, device: str | None = None) -> tuple[Model, Any, Any]:
-    """Our model, theirs and their image transform, with equal random weights."""
+    """Our model, theirs and their image transform, with equal random weights in the dtype that is fast here."""
     torch.manual_seed(0)
     peer, _, preprocess = open_clip.create_model_and_transforms(architecture)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.safetensors"
         save_file({key: value.contiguous() for key, value in peer.state_dict().items()}, path)
         model = multimodal.load(architecture, weights=path, device=device)
-    return model, peer.eval().to(model.device), preprocess
+    return model, peer.eval().to(model.device, model.dtype), preprocess
 
 
 def in_turn(

@@ -13,9 +13,9 @@ from multimodal.encoders import ImageEncoderConfig, TextEncoderConfig
 from multimodal.preprocess import ImageTransform, read_tokenizer_json
 from multimodal.zoo.checkpoint import Checkpoint, third_party
 from multimodal.zoo.contract import encoder_configs
+from multimodal.zoo.formats import names
 from multimodal.zoo.formats.format import FORMATS
 from multimodal.zoo.formats.hf_tokenizer import build_tokenizer, token_ids
-from multimodal.zoo.formats.names import flatten_image_tensors, rename, timm_rules
 from multimodal.zoo.formats.transformers_blip import ANSWERER, CAPTIONER, MATCHER, blip_config
 from multimodal.zoo.formats.transformers_blip import convert_weights as convert_bert
 from multimodal.zoo.weights import SUFFIXES, CheckpointError, read_weights
@@ -110,8 +110,8 @@ def convert_weights(state: Mapping[str, Tensor], config: Any) -> dict[str, Tenso
     bert = dict(state)
     temperature = bert.pop("temp", None)
     vit = {key: bert.pop(key) for key in state if key.startswith("visual_encoder.")}
-    named = rename(vit, timm_rules(r"visual_encoder\.")) | convert_bert(bert, config)
-    flatten_image_tensors(named)
+    rules = names.rules_within(r"visual_encoder\.", names.TIMM_VIT, "encoders.image.")
+    named = names.convert(vit, rules) | convert_bert(bert, config)
     if temperature is not None and "logit_scale" in named:
         named["logit_scale"] = -temperature.log().reshape(())
     return named

@@ -34,6 +34,12 @@ TEXT = {
 }
 KINDS = [f"BlipFor{task}" for task in ("ConditionalGeneration", "ImageTextRetrieval", "QuestionAnswering")]
 CAPTIONER, MATCHER, ANSWERER = KINDS
+BERT: names.Rules = (
+    (r"embeddings\.word_embeddings\.", "embedding."),
+    (r"embeddings\.position_embeddings\.weight", "positions"),
+    (r"embeddings\.LayerNorm\.", "embedding_norm."),
+    *names.rules_within(r"encoder\.layer\.(\d+)\.", names.BERT_BLOCK, r"blocks.\1."),
+)
 GENERATION = {"max_new_tokens": 20}  # the default of `generate` in transformers
 
 
@@ -99,24 +105,19 @@ def read_tokenizer(folder: Path, table: Mapping[str, Any], text: Any) -> HFToken
 
 def convert_weights(state: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
     """The state dict of one of the three classes, by the names of our network of `config`."""
-    image = "encoders.image."
     rules = [
         (r".*\.position_ids", ""),  # not learned
         (r"text_decoder\.cls\.predictions\.bias", ""),  # the same as decoder.bias
         (r"logit_scale", "logit_scale"),
-        (r"vision_model\.embeddings\.class_embedding", f"{image}class_token"),
-        (r"vision_model\.embeddings\.position_embedding", f"{image}positions"),
-        (r"vision_model\.embeddings\.patch_embedding\.(.*)", rf"{image}patches.\1"),
-        *names.rules_within(r"vision_model\.encoder\.layers\.(\d+)\.", names.HF_BLOCK, rf"{image}blocks.\1."),
-        (r"vision_model\.post_layernorm\.(.*)", rf"{image}norm.\1"),
-        *bert_rules(r"text_encoder\.", "encoders.text."),
-        *bert_rules(r"text_decoder\.bert\.", "decoder."),
-        (r"text_decoder\.cls\.predictions\.transform\.dense\.(.*)", r"decoder.head.dense.\1"),
-        (r"text_decoder\.cls\.predictions\.transform\.LayerNorm\.(.*)", r"decoder.head.norm.\1"),
-        (r"text_decoder\.cls\.predictions\.decoder\.(.*)", r"decoder.head.linear.\1"),
-        (r"vision_proj\.(.*)", r"projections.image.\1"),
-        (r"text_proj\.(.*)", r"projections.text.\1"),
-        (r"itm_head\.(.*)", r"matching_head.\1"),
+        *names.rules_within(r"vision_model\.", names.HF_VIT, "encoders.image."),
+        *names.rules_within(r"text_encoder\.", BERT, "encoders.text."),
+        *names.rules_within(r"text_decoder\.bert\.", BERT, "decoder."),
+        (r"text_decoder\.cls\.predictions\.transform\.dense\.", "decoder.head.dense."),
+        (r"text_decoder\.cls\.predictions\.transform\.LayerNorm\.", "decoder.head.norm."),
+        (r"text_decoder\.cls\.predictions\.decoder\.", "decoder.head.linear."),
+        (r"vision_proj\.", "projections.image."),
+        (r"text_proj\.", "projections.text."),
+        (r"itm_head\.", "matching_head."),
     ]
     state = dict(state)
     bias = "text_decoder.cls.predictions.bias"
@@ -125,8 +126,7 @@ def convert_weights(state: Mapping[str, Tensor], config: Any) -> dict[str, Tenso
     for attention, parts in (("attention", ("query", "key", "value")), ("crossattention", ("key", "value"))):
         fused = f".{attention}.self.{'qkv' if 'query' in parts else 'kv'}."
         state = names.fuse(state, [f".{attention}.self.{part}." for part in parts], fused)
-    named = names.rename(state, rules)
-    names.flatten_image_tensors(named)
+    named = names.convert(state, rules)
     # The head shares the weights of the embedding, see `TextDecoderConfig.tie_embeddings`.
     head = named.pop("decoder.head.linear.weight", None)
     if head is not None and not head.equal(named["decoder.embedding.weight"]):
@@ -134,15 +134,6 @@ def convert_weights(state: Mapping[str, Tensor], config: Any) -> dict[str, Tenso
     if hasattr(config, "logit_scale"):  # the matcher of transformers has no scale for its cosines
         named.setdefault("logit_scale", torch.tensor(config.logit_scale))
     return named
-
-
-def bert_rules(theirs: str, ours: str) -> list[tuple[str, str]]:
-    return [
-        (rf"{theirs}embeddings\.word_embeddings\.(.*)", rf"{ours}embedding.\1"),
-        (rf"{theirs}embeddings\.position_embeddings\.weight", f"{ours}positions"),
-        (rf"{theirs}embeddings\.LayerNorm\.(.*)", rf"{ours}embedding_norm.\1"),
-        *names.rules_within(rf"{theirs}encoder\.layer\.(\d+)\.", names.BERT_BLOCK, rf"{ours}blocks.\1."),
-    ]
 
 
 FORMATS.register("transformers_blip", TransformersFormat(("blip",), read_model, read_tokenizer, convert_weights))

@@ -14,24 +14,9 @@ from multimodal.preprocess import HFTokenizer
 from multimodal.zoo.formats import names
 from multimodal.zoo.formats.format import FORMATS
 from multimodal.zoo.formats.hf_tokenizer import build_tokenizer, read_files, token_ids
-from multimodal.zoo.formats.transformers_folder import VIT, TransformersFormat, fill_defaults, transformer_fields
+from multimodal.zoo.formats.transformers_folder import TransformersFormat, read_part, transformer_fields
 from multimodal.zoo.weights import CheckpointError
 
-# What a config.json leaves out: the defaults of `BlipConfig` of transformers
-VISION = VIT | {"image_size": 384, "patch_size": 16, "hidden_act": "gelu", "layer_norm_eps": 1e-5}
-TEXT = {
-    "vocab_size": 30524,
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 8,
-    "max_position_embeddings": 512,
-    "hidden_act": "gelu",
-    "layer_norm_eps": 1e-12,
-    "bos_token_id": 30522,
-    "sep_token_id": 102,
-    "pad_token_id": 0,
-}
 KINDS = [f"BlipFor{task}" for task in ("ConditionalGeneration", "ImageTextRetrieval", "QuestionAnswering")]
 CAPTIONER, MATCHER, ANSWERER = KINDS
 BERT: names.Rules = (
@@ -43,9 +28,12 @@ BERT: names.Rules = (
 GENERATION = {"max_new_tokens": 20}  # the default of `generate` in transformers
 
 
-def read_model(table: Mapping[str, Any]) -> Any:
-    """The model of a config.json with model_type "blip"; its `architectures` say which of three it is."""
-    vision, text = fill_defaults(table, "vision_config", VISION), fill_defaults(table, "text_config", TEXT)
+def read_model(table: Mapping[str, Any], matching_id: int | None = None) -> Any:
+    """The model of a config.json with model_type "blip"; its `architectures` say which of the three `KINDS` it is.
+
+    matching_id: of the token that replaces the first one of a text that is compared with an image, if one does
+    """
+    vision, text = read_part(table, "vision_config"), read_part(table, "text_config")
     if not 0 <= text["bos_token_id"] < text["vocab_size"]:
         raise CheckpointError(
             f"text_config: bos_token_id: expected 0 to {text['vocab_size'] - 1}, got {text['bos_token_id']}"
@@ -66,25 +54,17 @@ def read_model(table: Mapping[str, Any]) -> Any:
     kinds = table.get("architectures")
     if not isinstance(kinds, list) or len(kinds) != 1 or kinds[0] not in KINDS:
         raise CheckpointError(f"architectures: expected one of {KINDS}, got {kinds}")
-    return blip_config(kinds[0], image, encoder, decoder, table.get("image_text_hidden_size", 256))
-
-
-def blip_config(
-    kind: str,
-    image: ImageEncoderConfig,
-    text: TextEncoderConfig,
-    decoder: TextDecoderConfig,
-    embed_dim: int = 256,
-    matching_id: int | None = None,
-) -> Any:
-    """The config of one of the three `KINDS` of BLIP from its parts."""
-    encoders = {"image": image, "text": text}
-    if kind == CAPTIONER:
+    encoders = {"image": image, "text": encoder}
+    if kinds == [CAPTIONER]:
         return EncoderDecoderConfig(encoder=image, decoder=decoder, pooled_in_memory=True, generation=GENERATION)
-    if kind == ANSWERER:
+    if kinds == [ANSWERER]:
         return BlipAnswererConfig(encoders=encoders, decoder=decoder, matching_id=matching_id, generation=GENERATION)
-    affine = dict.fromkeys(encoders, "affine")
-    return BlipMatcherConfig(encoders=encoders, embed_dim=embed_dim, projections=affine, matching_id=matching_id)
+    return BlipMatcherConfig(
+        encoders=encoders,
+        embed_dim=table.get("image_text_hidden_size", 256),
+        projections=dict.fromkeys(encoders, "affine"),
+        matching_id=matching_id,
+    )
 
 
 def read_tokenizer(folder: Path, table: Mapping[str, Any], text: Any) -> HFTokenizer:
@@ -92,7 +72,7 @@ def read_tokenizer(folder: Path, table: Mapping[str, Any], text: Any) -> HFToken
     definition, settings = read_files(folder)
     tokens = [settings.get(f"{key}_token") or f"[{key.upper()}]" for key in ("cls", "sep", "pad")]
     bos_id, eos_id, pad_id = token_ids(definition, *tokens)
-    theirs = fill_defaults(table, "text_config", TEXT)
+    theirs = read_part(table, "text_config")
     expected = [theirs["sep_token_id"], theirs["pad_token_id"]]
     if [eos_id, pad_id] != expected:
         raise CheckpointError(

@@ -12,41 +12,16 @@ from multimodal.preprocess import HFTokenizer, lower_cased
 from multimodal.zoo.formats import names
 from multimodal.zoo.formats.format import FORMATS
 from multimodal.zoo.formats.hf_tokenizer import build_tokenizer, read_files, token_ids
-from multimodal.zoo.formats.transformers_folder import VIT, TransformersFormat, fill_defaults, transformer_fields
+from multimodal.zoo.formats.transformers_folder import TransformersFormat, read_part, transformer_fields
 from multimodal.zoo.weights import CheckpointError
 
 GEMMA = ("GemmaTokenizer", "GemmaTokenizerFast", "Siglip2Tokenizer", "Siglip2TokenizerFast")
-# What a config.json leaves out: the defaults of `CLIPConfig` and `SiglipConfig` of transformers
-CLIP_VISION = VIT | {"patch_size": 32, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
-SIGLIP_VISION = VIT | {"patch_size": 16, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
-CLIP_TEXT = {
-    "vocab_size": 49408,
-    "hidden_size": 512,
-    "intermediate_size": 2048,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 8,
-    "max_position_embeddings": 77,
-    "hidden_act": "quick_gelu",
-    "layer_norm_eps": 1e-5,
-    "pad_token_id": 1,
-    "eos_token_id": 49407,
-}
-SIGLIP_TEXT = CLIP_TEXT | {
-    "vocab_size": 32000,
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_attention_heads": 12,
-    "max_position_embeddings": 64,
-    "hidden_act": "gelu_pytorch_tanh",
-    "layer_norm_eps": 1e-6,
-}
 
 
 def read_model(table: Mapping[str, Any]) -> DualEncoderConfig:
     """The model of a config.json with model_type "clip" or "siglip"."""
     siglip = table["model_type"] == "siglip"
-    vision = fill_defaults(table, "vision_config", SIGLIP_VISION if siglip else CLIP_VISION)
-    text = fill_defaults(table, "text_config", SIGLIP_TEXT if siglip else CLIP_TEXT)
+    vision, text = read_part(table, "vision_config"), read_part(table, "text_config")
     if siglip and vision.get("vision_use_head", True) is not True:
         raise CheckpointError(f"vision_use_head: expected True, got {vision['vision_use_head']!r}")
     eos_id = text["eos_token_id"]

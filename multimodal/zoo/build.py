@@ -37,7 +37,9 @@ def build(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> M
         else:  # it computes buffers that no file has
             network = build_model(config)
             put_weights(network, weights)
-            _cast(network, device, dtype)
+            network.to(device)
+            for tensor in (*network.parameters(), *network.buffers()):
+                tensor.data = tensor.data.to(_dtype(tensor, dtype))
     network.eval().requires_grad_(False)
     card = checkpoint.card | {"contract": contract(config, inputs, checkpoint.sha256)}
     return Model(network, inputs, name=checkpoint.name, card=card)
@@ -116,12 +118,6 @@ def _fill(network: nn.Module, tensors: dict[str, Tensor], device: torch.device, 
         torch.utils.swap_tensors(
             place, nn.Parameter(copy, requires_grad=False) if isinstance(place, nn.Parameter) else copy
         )
-
-
-def _cast(network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-    network.to(device)
-    for tensor in (*network.parameters(), *network.buffers()):
-        tensor.data = tensor.data.to(_dtype(tensor, dtype))
 
 
 def _dtype(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:

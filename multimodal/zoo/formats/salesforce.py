@@ -64,8 +64,9 @@ def has_decoder(state: Mapping[str, Tensor]) -> bool:
 
 
 def read_model(state: Mapping[str, Tensor], eos_id: int) -> Any:
-    """The model that the shapes of a state dict describe, by way of a config.json of transformers. Raises CheckpointError if one is missing.
+    """The model that the shapes of a state dict describe, by way of a config.json of transformers.
 
+    Raises CheckpointError if a tensor is missing.
     eos_id: of [SEP], with which texts end
     """
     _, positions, image_width = _shape(state, "visual_encoder.pos_embed", 3)

@@ -65,6 +65,8 @@ HF_VIT: Rules = (  # of transformers
     (r"head\.layernorm\.", "pool.norm."),
     *rules_within(r"head\.", BLOCK, "pool."),  # its mlp
 )
+# Of scalars, which some have as [1], and of a class token and a query [W], which some have as [1, ..., W]
+SHAPES = {"logit_scale": (), "logit_bias": (), "encoders.image.class_token": (-1,), "encoders.image.pool.query": (-1,)}
 
 
 def convert(state: Mapping[str, Tensor], rules: Rules) -> dict[str, Tensor]:
@@ -73,16 +75,12 @@ def convert(state: Mapping[str, Tensor], rules: Rules) -> dict[str, Tensor]:
     Raises CheckpointError for keys that no rule matches, and for two keys that become one.
     """
     named = _rename(state, rules)
-    # Some have scalars of shape [1], class token and query of shape [1, ..., W], and positions of shape [1, N, W].
-    for key in ("logit_scale", "logit_bias"):
+    for key, shape in SHAPES.items():
         if key in named:
-            named[key] = named[key].reshape(())
-    for key in ("encoders.image.class_token", "encoders.image.pool.query"):
-        if key in named:
-            named[key] = named[key].flatten()
-    key = "encoders.image.positions"
-    if key in named:
-        named[key] = named[key].reshape(-1, named[key].shape[-1])
+            named[key] = named[key].reshape(shape)
+    positions = named.get("encoders.image.positions")
+    if positions is not None:
+        named["encoders.image.positions"] = positions.reshape(-1, positions.shape[-1])  # [1, N, W] -> [N, W]
     for key in [key for key in named if key.endswith(".cross.in_proj_bias")]:
         _split_cross_attention(named, key.removesuffix("in_proj_bias"))
     return named

@@ -11,7 +11,7 @@ from torch import Tensor
 from multimodal.preprocess import ImageTransform, read_tokenizer_json
 from multimodal.zoo.checkpoint import Checkpoint, third_party
 from multimodal.zoo.contract import encoder_configs
-from multimodal.zoo.formats import names, transformers_blip
+from multimodal.zoo.formats import transformers_blip
 from multimodal.zoo.formats.format import FORMATS
 from multimodal.zoo.formats.hf_tokenizer import build_tokenizer, token_ids
 from multimodal.zoo.formats.transformers_blip import ANSWERER, CAPTIONER, MATCHER
@@ -55,7 +55,10 @@ class SalesforceFormat:
             "image": ImageTransform(encoders["image"].image_size, resize="squash"),
             "text": build_tokenizer(folder, definition, {}, text, clean_up_tokenization_spaces=True, **special),
         }
-        weights = convert_weights(state, config)
+        temperature = state.pop("temp", None)
+        weights = transformers_blip.convert_weights(state, config)
+        if temperature is not None and "logit_scale" in weights:
+            weights["logit_scale"] = -temperature.log().reshape(())
         return third_party("Salesforce BLIP", path.stem, path, config, weights, inputs)
 
 
@@ -82,7 +85,7 @@ def read_model(state: Mapping[str, Tensor], eos_id: int) -> Any:
             "patch_size": patch_size,
             "hidden_size": image_width,
             "intermediate_size": _shape(state, "visual_encoder.blocks.0.mlp.fc1.weight", 2)[0],
-            "num_hidden_layers": _count(state, r"visual_encoder\.blocks\.(\d+)\..*"),
+            "num_hidden_layers": _count_blocks(state, r"visual_encoder\.blocks\.(\d+)\..*"),
             "num_attention_heads": image_width // HEAD_WIDTH,
             "layer_norm_eps": 1e-6,
         },
@@ -91,7 +94,7 @@ def read_model(state: Mapping[str, Tensor], eos_id: int) -> Any:
             "max_position_embeddings": _shape(state, f"{bert}embeddings.position_embeddings.weight", 2)[0],
             "hidden_size": text_width,
             "intermediate_size": _shape(state, f"{bert}encoder.layer.0.intermediate.dense.weight", 2)[0],
-            "num_hidden_layers": _count(state, re.escape(bert) + r"encoder\.layer\.(\d+)\..*"),
+            "num_hidden_layers": _count_blocks(state, re.escape(bert) + r"encoder\.layer\.(\d+)\..*"),
             "num_attention_heads": text_width // HEAD_WIDTH,
             "bos_token_id": vocab_size - 2,  # [DEC]
             "sep_token_id": eos_id,
@@ -104,18 +107,6 @@ def read_model(state: Mapping[str, Tensor], eos_id: int) -> Any:
     return transformers_blip.read_model(table | {"architectures": [kind]}, matching_id=vocab_size - 1)  # [ENC]
 
 
-def convert_weights(state: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
-    """The state dict by the names of our network of `config`."""
-    bert = dict(state)
-    temperature = bert.pop("temp", None)
-    vit = {key: bert.pop(key) for key in state if key.startswith("visual_encoder.")}
-    rules = names.rules_within(r"visual_encoder\.", names.TIMM_VIT, "encoders.image.")
-    named = names.convert(vit, rules) | transformers_blip.convert_weights(bert, config)
-    if temperature is not None and "logit_scale" in named:
-        named["logit_scale"] = -temperature.log().reshape(())
-    return named
-
-
 def _shape(state: Mapping[str, Tensor], key: str, dimensions: int) -> tuple[int, ...]:
     shape = tuple(state[key].shape) if key in state else None
     if shape is None or len(shape) != dimensions or 0 in shape:
@@ -123,8 +114,7 @@ def _shape(state: Mapping[str, Tensor], key: str, dimensions: int) -> tuple[int,
     return shape
 
 
-def _count(state: Mapping[str, Tensor], pattern: str) -> int:
-    """The number of blocks."""
+def _count_blocks(state: Mapping[str, Tensor], pattern: str) -> int:
     found = (re.fullmatch(pattern, key) for key in state)
     return 1 + max((int(match[1]) for match in found if match), default=-1)
 

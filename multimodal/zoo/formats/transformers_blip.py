@@ -84,12 +84,13 @@ def read_tokenizer(folder: Path, table: Mapping[str, Any], text: Any) -> HFToken
 
 
 def convert_weights(state: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
-    """The state dict of one of the three classes, by the names of our network of `config`."""
+    """The state dict of one of the three classes, or of an original file, by the names of our network of `config`."""
     rules = [
         (r".*\.position_ids", ""),  # not learned
         (r"text_decoder\.cls\.predictions\.bias", ""),  # the same as decoder.bias
         (r"logit_scale", "logit_scale"),
         *names.rules_within(r"vision_model\.", names.HF_VIT, "encoders.image."),
+        *names.rules_within(r"visual_encoder\.", names.TIMM_VIT, "encoders.image."),  # in the original files
         *names.rules_within(r"text_encoder\.", BERT, "encoders.text."),
         *names.rules_within(r"text_decoder\.bert\.", BERT, "decoder."),
         (r"text_decoder\.cls\.predictions\.transform\.dense\.", "decoder.head.dense."),
@@ -103,9 +104,9 @@ def convert_weights(state: Mapping[str, Tensor], config: Any) -> dict[str, Tenso
     bias = "text_decoder.cls.predictions.bias"
     if bias in state:  # in older files the only bias of the head, whose weight is only in the embedding
         state.setdefault("text_decoder.cls.predictions.decoder.bias", state[bias])
-    for attention, parts in (("attention", ("query", "key", "value")), ("crossattention", ("key", "value"))):
-        fused = f".{attention}.self.{'qkv' if 'query' in parts else 'kv'}."
-        state = names.fuse(state, [f".{attention}.self.{part}." for part in parts], fused)
+    qkv = [f".attention.self.{part}." for part in ("query", "key", "value")]
+    kv = [f".crossattention.self.{part}." for part in ("key", "value")]
+    state = names.fuse(names.fuse(state, qkv, ".attention.self.qkv."), kv, ".crossattention.self.kv.")
     named = names.convert(state, rules)
     # The head shares the weights of the embedding, see `TextDecoderConfig.tie_embeddings`.
     head = named.pop("decoder.head.linear.weight", None)

@@ -32,12 +32,9 @@ def build(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> M
         with torch.device("meta"), _at_most(2 * len(weights) + MAX_DISCARDED_PARAMETERS):
             network = build_model(config)
         check_weights(network, weights)
-        if set(dict(network.named_buffers())) <= set(network.state_dict()):
-            _fill(network, weights, device, dtype)
-        else:  # it computes buffers that no file has
-            network = build_model(config)
-            put_weights(network, weights)
-            _cast(network, device, dtype)
+        if not set(dict(network.named_buffers())) <= set(network.state_dict()):
+            network = build_model(config)  # it computes buffers that no file has
+        _fill(network, weights, device, dtype)
     network.eval().requires_grad_(False)
     card = checkpoint.card | {"contract": contract(config, inputs, checkpoint.sha256)}
     return Model(network, inputs, name=checkpoint.name, card=card)
@@ -110,18 +107,15 @@ def with_positions(checkpoint: Checkpoint, image_size: int | None, interpolate: 
 
 
 def _fill(network: nn.Module, tensors: dict[str, Tensor], device: torch.device, dtype: torch.dtype) -> None:
-    """Replace the tensors of a network on the meta device by copies of `tensors`; tied ones stay tied."""
+    """Replace the tensors of a network, possibly on the meta device, by copies of `tensors`; tied ones stay tied."""
     for name, place in stored(network).items():
         copy = tensors[name].to(device, _dtype(place, dtype), copy=True).contiguous()
         torch.utils.swap_tensors(
             place, nn.Parameter(copy, requires_grad=False) if isinstance(place, nn.Parameter) else copy
         )
-
-
-def _cast(network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
     network.to(device)
-    for tensor in (*network.parameters(), *network.buffers()):
-        tensor.data = tensor.data.to(_dtype(tensor, dtype))
+    for buffer in network.buffers():
+        buffer.data = buffer.data.to(_dtype(buffer, dtype))
 
 
 def _dtype(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:

@@ -1,6 +1,6 @@
 """The contract between a network and its preprocessors: if it is broken, results are silently worse."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from multimodal.models import encoder_configs
@@ -19,13 +19,17 @@ def contract(config: Any, inputs: Mapping[str, Preprocessor], sha256: str) -> di
     for modality, preprocessor in inputs.items():
         facts[modality] = preprocessor.to_dict()
         for part, keys in ((encoders.get(modality), OF_ENCODERS), (preprocessor, OF_PREPROCESSORS)):
-            facts[modality] |= {key: _plain(getattr(part, key)) for key in keys if hasattr(part, key)}
+            found = {key: getattr(part, key) for key in keys if hasattr(part, key)}
+            facts[modality] |= {key: list(v) if isinstance(v, tuple) else v for key, v in found.items()}  # as in JSON
     return facts | {"weights_sha256": sha256}
 
 
 def check_contract(config: Any, inputs: Mapping[str, Preprocessor]) -> None:
     """Raise CheckpointError if an encoder, or the decoder, was made for other inputs than its preprocessor gives."""
-    for part, modality in _readers(config):
+    parts: list[tuple[str, Any]] = [*encoder_configs(config).items()]
+    if getattr(config, "decoder", None) is not None:
+        parts.append(("text", config.decoder))
+    for modality, part in parts:
         if modality not in inputs:
             raise CheckpointError(f"inputs: expected a preprocessor for {modality!r}, got only {sorted(inputs)}")
         preprocessor = inputs[modality]
@@ -54,14 +58,6 @@ def check_stored(stored: Mapping[str, Any], now: Mapping[str, Any], where: str =
             raise CheckpointError(f"{where}.{key}: expected {expected!r} as saved, got {got!r}")
 
 
-def _readers(config: Any) -> Iterator[tuple[Any, str]]:
-    """The configs of all parts that read inputs, with their modalities; a decoder reads text."""
-    for modality, encoder in encoder_configs(config).items():
-        yield encoder, modality
-    if getattr(config, "decoder", None) is not None:
-        yield config.decoder, "text"
-
-
 def _pairs(part: Any, preprocessor: Any, *keys: str) -> list[tuple[str, Any, Any]]:
     """The values of the fields that both have."""
     return [
@@ -69,8 +65,3 @@ def _pairs(part: Any, preprocessor: Any, *keys: str) -> list[tuple[str, Any, Any
         for key in keys
         if hasattr(part, key) and hasattr(preprocessor, key)
     ]
-
-
-def _plain(value: Any) -> Any:
-    """As JSON holds it."""
-    return list(value) if isinstance(value, tuple) else value

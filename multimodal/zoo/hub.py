@@ -11,7 +11,7 @@ from typing import Any
 
 from multimodal.files import sha256_of, write_text
 from multimodal.zoo.formats.open_clip import OpenClipFormat
-from multimodal.zoo.weights import OPEN_CLIP_CONFIG, CheckpointError, shards_of, weights_order
+from multimodal.zoo.weights import OPEN_CLIP_CONFIG, OPEN_CLIP_FILES, CheckpointError, shards_of, weights_order
 
 CONFIGS = (OPEN_CLIP_CONFIG, "config.json")
 OTHER_FILES = (
@@ -52,36 +52,30 @@ def locate(name: str, fetch: bool = False) -> Source:
     Raises FileNotFoundError for an unknown name, and if neither cache nor network has the checkpoint: one line that
     says what to download and where to put it. Raises CheckpointError for a download with another hash.
     """
-    if not is_tag(name):
-        return Source(_weights(name, name.removeprefix(PREFIX), (), fetch).parent, cached=True)
-    import open_clip
+    format: OpenClipFormat | None = None
+    files: Sequence[str] = ()
+    repo = name.removeprefix(PREFIX)
+    if is_tag(name):
+        import open_clip
 
-    architecture, _, tag = name.partition(":")
-    config = open_clip.get_pretrained_cfg(architecture, tag)
-    if not config or not config.get("hf_hub"):
-        known = open_clip.list_pretrained_tags_by_model(architecture)
-        what = f"a tag of {architecture}, such as {known[:5]}" if known else "an architecture of open_clip"
-        raise FileNotFoundError(f"{name}: expected {what}, got {tag if known else architecture!r}")
-    repo, _, file = config["hf_hub"].rpartition("/")
-    path = _weights(name, repo, _files(file), fetch)
-    return Source(path, OpenClipFormat.of_architecture(name, architecture, config), cached=True)
-
-
-def _files(file: str) -> Sequence[str]:
-    """The names that open_clip's `file` may have, the safest format first."""
-    if not file:
-        return "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
-    return str(Path(file).with_suffix(".safetensors")), file
-
-
-def _weights(name: str, repo: str, files: Sequence[str], fetch: bool) -> Path:
-    """The file with the weights of a repository, with its other files beside it. files: its names, if known"""
-    path = None if fetch else _cached(repo, files)
-    return _download(name, repo, files) if path is None else path
+        architecture, _, tag = name.partition(":")
+        config = open_clip.get_pretrained_cfg(architecture, tag)
+        if not config or not config.get("hf_hub"):
+            known = open_clip.list_pretrained_tags_by_model(architecture)
+            what = f"a tag of {architecture}, such as {known[:5]}" if known else "an architecture of open_clip"
+            raise FileNotFoundError(f"{name}: expected {what}, got {tag if known else architecture!r}")
+        format = OpenClipFormat.of_architecture(name, architecture, config)
+        repo, _, file = config["hf_hub"].rpartition("/")
+        files = (str(Path(file).with_suffix(".safetensors")), file) if file else OPEN_CLIP_FILES
+    path = (None if fetch else _cached(repo, files)) or _download(name, repo, files)
+    return Source(path.parent if format is None else path, format, cached=True)
 
 
 def _cached(repo: str, files: Sequence[str]) -> Path | None:
-    """The file with the weights of a repository if it is in the cache, with all its shards."""
+    """The file with the weights of a repository if it is in the cache, with all its shards.
+
+    files: the names that it may have, the safest format first; empty for the order of `weights_order`.
+    """
     from huggingface_hub import try_to_load_from_cache
 
     found = {
@@ -140,7 +134,12 @@ def _fetch(repo: str, files: Sequence[str]) -> tuple[Path | None, list[str]]:
     def get(file: str) -> Path:
         path = Path(hf_hub_download(repo, file, revision=info.sha))
         lfs = present[file].lfs if file in present else None  # of files that are not in git itself
-        check(path, None if lfs is None else lfs.sha256)
+        if lfs is not None and (got := sha256_of(path)) != lfs.sha256:
+            path.resolve().unlink()  # the file that a link in the cache leads to
+            path.unlink(missing_ok=True)
+            raise CheckpointError(
+                f"{path.name}: expected sha256 {lfs.sha256} as on the hub, got {got}; the file was removed"
+            )
         return path
 
     for file in (*CONFIGS, *OTHER_FILES):
@@ -151,14 +150,3 @@ def _fetch(repo: str, files: Sequence[str]) -> tuple[Path | None, list[str]]:
         get(shard.name)
     write_text(path.parents[2] / "refs" / "main", str(info.sha))  # by which the cache finds it
     return path, [*present]
-
-
-def check(path: Path, sha256: str | None) -> None:
-    """Remove a downloaded file and raise CheckpointError unless it has this sha256; None: the hub states none."""
-    if sha256 is None:
-        return
-    got = sha256_of(path)
-    if got != sha256:
-        path.resolve().unlink()  # the file that a link in the cache leads to
-        path.unlink(missing_ok=True)
-        raise CheckpointError(f"{path.name}: expected sha256 {sha256} as on the hub, got {got}; the file was removed")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "Siglip": COMMON | {"image_mean": HALF, "image_std": HALF, "size": 224},
     "Blip": COMMON | {"size": 384},
 }
+CLASSES = re.compile(r"(CLIP|Siglip|Blip)(?:(?:ImageProcessor|FeatureExtractor)(?:Fast|Pil)?)?")  # in transformers
 KINDS = {"clip": "CLIP", "siglip": "Siglip", "blip": "Blip"}
 # Keys without an effect on the result: names of classes, options that always apply, and the padding of BLIP's first
 # files to the largest image of a batch, in which all images have one size
@@ -47,14 +49,14 @@ def read_transform(folder: Path, kind: str, image_size: int) -> ImageTransform:
     """
     path, given = _table(folder)
     name = str(given.get("image_processor_type") or given.get("feature_extractor_type") or KINDS[kind])
-    known = [known for known in DEFAULTS if name in _names(known)]
-    if not known:
+    known = CLASSES.fullmatch(name)
+    if known is None:
         raise CheckpointError(
             f"{path}: expected an image processor of {sorted(DEFAULTS)}, got image_processor_type {name!r}"
         )
     if not path.is_file():
         given = {"size": image_size, "crop_size": image_size}
-    table = DEFAULTS[known[0]] | {key: value for key, value in given.items() if value is not None}
+    table = DEFAULTS[known[1]] | {key: value for key, value in given.items() if value is not None}
     unknown = sorted(set(table) - HARMLESS - set(COMMON) - {"size", "crop_size"})
     if unknown:
         raise CheckpointError(f"{path}: expected {sorted(DEFAULTS['CLIP'])}, got {unknown}")
@@ -66,7 +68,7 @@ def read_transform(folder: Path, kind: str, image_size: int) -> ImageTransform:
         raise CheckpointError(f"{path}: rescale_factor: expected 1 / 255, got {factor!r}")
     if not isinstance(resample, int) or resample not in RESAMPLES:
         raise CheckpointError(f"{path}: resample: expected one of {RESAMPLES}, got {resample!r}")
-    size, resize = _size(path, table, known[0])
+    size, resize = _size(path, table, known[1])
     mean, std = table["image_mean"], table["image_std"]
     if not table["do_normalize"]:
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
@@ -89,13 +91,6 @@ def _table(folder: Path) -> tuple[Path, dict[str, Any]]:
 def _effective(table: Mapping[str, Any]) -> str:
     """The settings with an effect, in a form that can be compared."""
     return json.dumps({key: value for key, value in table.items() if key not in HARMLESS}, sort_keys=True)
-
-
-def _names(kind: str) -> set[str]:
-    """The names of the classes of transformers for one kind of image processor."""
-    return {kind} | {
-        f"{kind}{what}{backend}" for what in ("ImageProcessor", "FeatureExtractor") for backend in ("", "Fast", "Pil")
-    }
 
 
 def _size(path: Path, table: Mapping[str, Any], kind: str) -> tuple[int, str]:

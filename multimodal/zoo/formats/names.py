@@ -8,89 +8,100 @@ from torch import Tensor
 
 from multimodal.zoo.weights import CheckpointError
 
-Rules = Sequence[tuple[str, str]]  # the pattern of a key, and the new key; "" drops it
+# Pairs of the pattern of a key and the new key. The first pattern that matches the whole key counts; for a new key that
+# ends with ".", a match of the beginning is enough, and the rest of the key is kept. "" drops the tensor.
+Rules = Sequence[tuple[str, str]]
 
-# The parameters of a block: of open_clip, of CLIP, SigLIP and BLIP in transformers, of BERT, and of timm
-OPEN_CLIP_BLOCK = (
-    (r"ln_1\.(.*)", r"norm1.\1"),
-    (r"attn\.in_proj_(.*)", r"attention.qkv.\1"),
-    (r"attn\.out_proj\.(.*)", r"attention.out.\1"),
-    (r"ln_2\.(.*)", r"norm2.\1"),
-    (r"mlp\.c_fc\.(.*)", r"mlp.0.\1"),
-    (r"mlp\.c_proj\.(.*)", r"mlp.2.\1"),
+# The parameters of a block: of open_clip, timm, and CLIP, SigLIP and BLIP in transformers
+BLOCK: Rules = (
+    (r"(?:ln_1|norm1|layer_norm1)\.", "norm1."),
+    (r"(?:self_)?attn\.(?:in_proj_|qkv\.)", "attention.qkv."),
+    (r"(?:self_)?attn\.(?:out_proj|proj|projection)\.", "attention.out."),
+    (r"(?:ln_2|norm2|layer_norm2)\.", "norm2."),
+    (r"mlp\.(?:c_fc|fc1)\.", "mlp.0."),
+    (r"mlp\.(?:c_proj|fc2)\.", "mlp.2."),
 )
-HF_BLOCK = (
-    (r"layer_norm1\.(.*)", r"norm1.\1"),
-    (r"self_attn\.qkv\.(.*)", r"attention.qkv.\1"),
-    (r"self_attn\.(?:out_proj|projection)\.(.*)", r"attention.out.\1"),
-    (r"layer_norm2\.(.*)", r"norm2.\1"),
-    (r"mlp\.fc1\.(.*)", r"mlp.0.\1"),
-    (r"mlp\.fc2\.(.*)", r"mlp.2.\1"),
+BERT_BLOCK: Rules = (
+    (r"attention\.self\.qkv\.", "attention.qkv."),
+    (r"attention\.output\.dense\.", "attention.out."),
+    (r"attention\.output\.LayerNorm\.", "norm1."),
+    (r"crossattention\.self\.query\.", "cross.q."),
+    (r"crossattention\.self\.kv\.", "cross.kv."),
+    (r"crossattention\.output\.dense\.", "cross.out."),
+    (r"crossattention\.output\.LayerNorm\.", "norm_cross."),
+    (r"intermediate\.dense\.", "mlp.0."),
+    (r"output\.dense\.", "mlp.2."),
+    (r"output\.LayerNorm\.", "norm2."),
 )
-BERT_BLOCK = (
-    (r"attention\.self\.qkv\.(.*)", r"attention.qkv.\1"),
-    (r"attention\.output\.dense\.(.*)", r"attention.out.\1"),
-    (r"attention\.output\.LayerNorm\.(.*)", r"norm1.\1"),
-    (r"crossattention\.self\.query\.(.*)", r"cross.q.\1"),
-    (r"crossattention\.self\.kv\.(.*)", r"cross.kv.\1"),
-    (r"crossattention\.output\.dense\.(.*)", r"cross.out.\1"),
-    (r"crossattention\.output\.LayerNorm\.(.*)", r"norm_cross.\1"),
-    (r"intermediate\.dense\.(.*)", r"mlp.0.\1"),
-    (r"output\.dense\.(.*)", r"mlp.2.\1"),
-    (r"output\.LayerNorm\.(.*)", r"norm2.\1"),
-)
-TIMM_BLOCK = (
-    (r"attn\.qkv\.(.*)", r"attention.qkv.\1"),
-    (r"attn\.proj\.(.*)", r"attention.out.\1"),
-    (r"mlp\.fc1\.(.*)", r"mlp.0.\1"),
-    (r"mlp\.fc2\.(.*)", r"mlp.2.\1"),
-    (r"(norm[12]\..*)", r"\1"),
-)
-
-
-def timm_rules(theirs: str) -> list[tuple[str, str]]:
-    """Rules for a ViT of timm as the image encoder. theirs: the pattern of the prefix of its keys"""
-    ours = "encoders.image."
-    return [
-        (rf"{theirs}cls_token", f"{ours}class_token"),
-        (rf"{theirs}pos_embed", f"{ours}positions"),
-        (rf"{theirs}patch_embed\.proj\.(.*)", rf"{ours}patches.\1"),
-        *rules_within(rf"{theirs}blocks\.(\d+)\.", TIMM_BLOCK, rf"{ours}blocks.\1."),
-        (rf"{theirs}norm\.(.*)", rf"{ours}norm.\1"),
-        (rf"{theirs}attn_pool\.latent", f"{ours}pool.query"),
-        (rf"{theirs}attn_pool\.(q|kv)\.(.*)", rf"{ours}pool.cross.\1.\2"),
-        (rf"{theirs}attn_pool\.proj\.(.*)", rf"{ours}pool.cross.out.\1"),
-        (rf"{theirs}attn_pool\.norm\.(.*)", rf"{ours}pool.norm.\1"),
-        (rf"{theirs}attn_pool\.mlp\.fc1\.(.*)", rf"{ours}pool.mlp.0.\1"),
-        (rf"{theirs}attn_pool\.mlp\.fc2\.(.*)", rf"{ours}pool.mlp.2.\1"),
-    ]
 
 
 def rules_within(prefix: str, rules: Rules, ours: str) -> list[tuple[str, str]]:
-    """`rules` for what follows the pattern `prefix`, which has one group: the number of the block."""
-    return [(prefix + pattern, ours + re.sub(r"\\(\d)", _next_group, name)) for pattern, name in rules]
+    """`rules` for what follows the pattern `prefix`, which becomes `ours`. Only one of the patterns may have groups."""
+    return [(prefix + pattern, ours + name) for pattern, name in rules]
 
 
-def _next_group(group: "re.Match[str]") -> str:
-    return rf"\{int(group[1]) + 1}"
+TIMM_VIT: Rules = (
+    (r"cls_token", "class_token"),
+    (r"pos_embed", "positions"),
+    (r"patch_embed\.proj\.", "patches."),
+    *rules_within(r"blocks\.(\d+)\.", BLOCK, r"blocks.\1."),
+    (r"norm\.", "norm."),
+    (r"attn_pool\.latent", "pool.query"),
+    (r"attn_pool\.(q|kv)\.", r"pool.cross.\1."),
+    (r"attn_pool\.proj\.", "pool.cross.out."),
+    (r"attn_pool\.norm\.", "pool.norm."),
+    *rules_within(r"attn_pool\.", BLOCK, "pool."),  # its mlp
+)
+HF_VIT: Rules = (  # of transformers
+    (r"embeddings\.class_embedding", "class_token"),
+    (r"embeddings\.patch_embedding\.", "patches."),
+    (r"embeddings\.position_embedding(?:\.weight)?", "positions"),
+    (r"pre_layrnorm\.", "norm_input."),  # [sic]
+    *rules_within(r"encoder\.layers\.(\d+)\.", BLOCK, r"blocks.\1."),
+    (r"post_layernorm\.", "norm."),
+    (r"head\.probe", "pool.query"),
+    (r"head\.attention\.out_proj\.", "pool.cross.out."),
+    (r"head\.attention\.", "pool.cross."),  # split by `convert`
+    (r"head\.layernorm\.", "pool.norm."),
+    *rules_within(r"head\.", BLOCK, "pool."),  # its mlp
+)
+# Of scalars, which some have as [1], and of a class token and a query [W], which some have as [1, ..., W]
+SHAPES = {"logit_scale": (), "logit_bias": (), "encoders.image.class_token": (-1,), "encoders.image.pool.query": (-1,)}
 
 
-def rename(state: Mapping[str, Tensor], rules: Rules) -> dict[str, Tensor]:
-    """Each key by the first rule whose pattern matches all of it.
+def convert(state: Mapping[str, Tensor], rules: Rules) -> dict[str, Tensor]:
+    """A state dict by our names, in our shapes.
 
     Raises CheckpointError for keys that no rule matches, and for two keys that become one.
     """
+    named = _rename(state, rules)
+    for key, shape in SHAPES.items():
+        if key in named:
+            named[key] = named[key].reshape(shape)
+    positions = named.get("encoders.image.positions")
+    if positions is not None:
+        named["encoders.image.positions"] = positions.reshape(-1, positions.shape[-1])  # [1, N, W] -> [N, W]
+    for key in [key for key in named if key.endswith(".cross.in_proj_bias")]:
+        _split_cross_attention(named, key.removesuffix("in_proj_bias"))
+    return named
+
+
+def _rename(state: Mapping[str, Tensor], rules: Rules) -> dict[str, Tensor]:
     compiled = [(re.compile(pattern), name) for pattern, name in rules]
     result: dict[str, Tensor] = {}
     unknown = []
     for key, tensor in state.items():
-        matches = ((pattern.fullmatch(key), name) for pattern, name in compiled)
-        match, name = next(((match, name) for match, name in matches if match is not None), (None, ""))
-        if match is None:
+        for pattern, name in compiled:
+            match = pattern.match(key) if name.endswith(".") else pattern.fullmatch(key)
+            if match is not None:
+                break
+        else:
             unknown.append(key)
-        elif new := match.expand(name):
-            if new in result:
-                raise CheckpointError(f"weights: expected one tensor for {new}, got a second one, {key}")
+            continue
+        new = match.expand(name) + key[match.end() :]
+        if new in result:
+            raise CheckpointError(f"weights: expected one tensor for {new}, got a second one, {key}")
+        if new:
             result[new] = tensor
     if unknown:
         raise CheckpointError(
@@ -115,24 +126,12 @@ def fuse(state: Mapping[str, Tensor], parts: Sequence[str], fused: str) -> dict[
     return result
 
 
-def flatten_image_tensors(named: dict[str, Tensor]) -> None:
-    """Class token, query and positions of the image encoder, in place: [1, ..., W] -> [W], [1, N, W] -> [N, W]"""
-    for key in ("encoders.image.class_token", "encoders.image.pool.query"):
-        if key in named:
-            named[key] = named[key].flatten()
-    key = "encoders.image.positions"
-    if key in named:
-        named[key] = named[key].reshape(-1, named[key].shape[-1])
-
-
-def split_cross_attention(named: dict[str, Tensor], prefix: str) -> None:
+def _split_cross_attention(named: dict[str, Tensor], prefix: str) -> None:
     """The tensors of nn.MultiheadAttention at `prefix` become `q` and `kv`, in place.
 
     It keeps the matrices of q, k and v in one tensor or, for a memory of another width, in three.
     """
-    bias = named.pop(f"{prefix}in_proj_bias", None)
-    if bias is None:
-        return
+    bias = named.pop(f"{prefix}in_proj_bias")
     if f"{prefix}in_proj_weight" in named:
         q, k, v = named.pop(f"{prefix}in_proj_weight").chunk(3)
     else:

@@ -33,6 +33,8 @@ OUR_TEXT = {
     *("no_causal_mask", "pool_type", "proj_bias", "output_tokens", "norm_kwargs", "act_kwargs"),
     *("hf_tokenizer_name", "tokenizer_kwargs", "tokenizer_mode"),
 }
+# What a text_cfg or a multimodal_cfg leaves out
+TEXT_DEFAULTS = {"context_length": 77, "width": 512, "layers": 12, "heads": 8, "mlp_ratio": 4.0}
 # The ViTs of SigLIP in timm: width, layers, heads, mlp_ratio
 SIGLIP_VITS = {
     "base": (768, 12, 12, 4.0),
@@ -131,11 +133,7 @@ def read_model(table: Mapping[str, Any], folder: Path) -> DualEncoderConfig:
     cfg = table["multimodal_cfg"]
     decoder = TextDecoderConfig(
         vocab_size=text.vocab_size,
-        context_length=cfg.get("context_length", 77),
-        width=cfg.get("width", 512),
-        layers=cfg.get("layers", 12),
-        heads=cfg.get("heads", 8),
-        mlp_ratio=cfg.get("mlp_ratio", 4),
+        **{key: cfg.get(key, default) for key, default in TEXT_DEFAULTS.items()},
         activation=text.activation,
         tie_embeddings=False,
         cross_attention="after_block",
@@ -174,7 +172,7 @@ def read_image_tower(table: Mapping[str, Any]) -> tuple[Any, str]:
 def read_siglip_vit(cfg: Mapping[str, Any]) -> ImageEncoderConfig | None:
     """The ViT of a SigLIP, which has a pooling head and no projection; None for any other tower."""
     found = re.fullmatch(r"vit_([a-z0-9]+)_patch(\d+)_siglip_(?:gap_)?\d+", str(cfg.get("timm_model_name")))
-    if found is None or not set(cfg) <= SIGLIP or found[1] not in SIGLIP_VITS:
+    if found is None or found[1] not in SIGLIP_VITS or not set(cfg) <= SIGLIP:
         return None
     if (cfg.get("timm_pool"), cfg.get("timm_proj")) != ("map", "none"):
         return None
@@ -195,7 +193,7 @@ def read_siglip_vit(cfg: Mapping[str, Any]) -> ImageEncoderConfig | None:
 def read_text_tower(table: Mapping[str, Any], folder: Path) -> tuple[Any, str]:
     """The text encoder and the kind of its projection."""
     cfg, quick, embed_dim = table["text_cfg"], table.get("quick_gelu", False), table["embed_dim"]
-    vocab_size, length = cfg.get("vocab_size", CLIP_VOCAB), cfg.get("context_length", 77)
+    vocab_size = cfg.get("vocab_size", CLIP_VOCAB)
     pooling, causal = cfg.get("pool_type", "argmax"), not cfg.get("no_causal_mask", False)
     if pooling == "argmax" and vocab_size == CLIP_VOCAB:  # the end token has the highest id
         pooling, eos_id = "eos", CLIP_EOS
@@ -213,7 +211,7 @@ def read_text_tower(table: Mapping[str, Any], folder: Path) -> tuple[Any, str]:
             text_cfg=dict(cfg),
             embed_dim=embed_dim,
             vocab_size=hf_config.get("vocab_size", vocab_size),
-            context_length=length,
+            context_length=cfg.get("context_length", TEXT_DEFAULTS["context_length"]),
             eos_id=hf_config.get("eos_token_id", eos_id),
             quick_gelu=quick,
             hf_config=hf_config,
@@ -222,11 +220,7 @@ def read_text_tower(table: Mapping[str, Any], folder: Path) -> tuple[Any, str]:
     activation = {"none": "gelu", "tanh": "gelu_tanh"}[act.get("approximate", "none")]
     text = TextEncoderConfig(
         vocab_size=vocab_size,
-        context_length=length,
-        width=cfg.get("width", 512),
-        layers=cfg.get("layers", 12),
-        heads=cfg.get("heads", 8),
-        mlp_ratio=float(cfg.get("mlp_ratio", 4.0)),
+        **{key: cfg.get(key, default) for key, default in TEXT_DEFAULTS.items()},
         activation="quick_gelu" if quick else activation,
         causal=causal,
         pooling=pooling,

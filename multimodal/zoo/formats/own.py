@@ -1,7 +1,6 @@
 """The format of this package: config.json, model.safetensors, the files of the preprocessors and a model card."""
 
 from pathlib import Path
-from typing import Any
 
 from multimodal.models import MODELS
 from multimodal.preprocess.preprocessor import Preprocessor, load_preprocessor
@@ -38,19 +37,14 @@ class OwnFormat:
         sha256 = str(table["weights_sha256"])
         weights = read_weights(path / WEIGHTS, sha256=sha256)
         config = MODELS.from_dict(table["model"], "model")
-        inputs = {modality: read_input(path, modality, values) for modality, values in table["inputs"].items()}
+        inputs: dict[str, Preprocessor] = {}
+        for modality, values in table["inputs"].items():
+            where = f"inputs.{modality}"
+            inputs[modality] = load_preprocessor(values, path, where)
+            if (got := inputs[modality].modality) != modality:
+                raise CheckpointError(f"{where}: expected a preprocessor of {modality}, got one of {got}")
         check_stored(table["card"].get("contract", {}), contract(config, inputs, sha256))
         return Checkpoint(str(table["name"]), config, weights, inputs, table["card"], sha256)
-
-
-def read_input(folder: Path, modality: str, table: dict[str, Any]) -> Preprocessor:
-    """A preprocessor, which must be of the modality that it is stored under."""
-    preprocessor = load_preprocessor(table, folder, f"inputs.{modality}")
-    if preprocessor.modality != modality:
-        raise CheckpointError(
-            f"inputs.{modality}: expected a preprocessor of {modality}, got one of {preprocessor.modality}"
-        )
-    return preprocessor
 
 
 FORMATS.register("own", OwnFormat())

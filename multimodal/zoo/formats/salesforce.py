@@ -8,16 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
-from multimodal.decoders import TextDecoderConfig
-from multimodal.encoders import ImageEncoderConfig, TextEncoderConfig
 from multimodal.preprocess import ImageTransform, read_tokenizer_json
 from multimodal.zoo.checkpoint import Checkpoint, third_party
 from multimodal.zoo.contract import encoder_configs
+from multimodal.zoo.formats import transformers_blip
 from multimodal.zoo.formats.format import FORMATS
 from multimodal.zoo.formats.hf_tokenizer import build_tokenizer, token_ids
-from multimodal.zoo.formats.names import flatten_image_tensors, rename, timm_rules
-from multimodal.zoo.formats.transformers_blip import ANSWERER, CAPTIONER, MATCHER, blip_config
-from multimodal.zoo.formats.transformers_blip import convert_weights as convert_bert
+from multimodal.zoo.formats.transformers_blip import ANSWERER, CAPTIONER, MATCHER
 from multimodal.zoo.weights import SUFFIXES, CheckpointError, read_weights
 
 MARK = "visual_encoder.cls_token"  # a key that all of them have
@@ -58,7 +55,10 @@ class SalesforceFormat:
             "image": ImageTransform(encoders["image"].image_size, resize="squash"),
             "text": build_tokenizer(folder, definition, {}, text, clean_up_tokenization_spaces=True, **special),
         }
-        weights = convert_weights(state, config)
+        temperature = state.pop("temp", None)
+        weights = transformers_blip.convert_weights(state, config)
+        if temperature is not None and "logit_scale" in weights:
+            weights["logit_scale"] = -temperature.log().reshape(())
         return third_party("Salesforce BLIP", path.stem, path, config, weights, inputs)
 
 
@@ -67,54 +67,44 @@ def has_decoder(state: Mapping[str, Tensor]) -> bool:
 
 
 def read_model(state: Mapping[str, Tensor], eos_id: int) -> Any:
-    """The model that the shapes of a state dict describe. Raises CheckpointError if one is missing.
+    """The model that the shapes of a state dict describe, by way of a config.json of transformers.
 
+    Raises CheckpointError if a tensor is missing.
     eos_id: of [SEP], with which texts end
     """
-    _, positions, width = _shape(state, "visual_encoder.pos_embed", 3)
+    _, positions, image_width = _shape(state, "visual_encoder.pos_embed", 3)
     patch_size = _shape(state, "visual_encoder.patch_embed.proj.weight", 4)[-1]
-    image = ImageEncoderConfig(
-        image_size=math.isqrt(positions - 1) * patch_size,
-        patch_size=patch_size,
-        width=width,
-        layers=_count(state, r"visual_encoder\.blocks\.(\d+)\..*"),
-        heads=width // HEAD_WIDTH,
-        mlp_ratio=_shape(state, "visual_encoder.blocks.0.mlp.fc1.weight", 2)[0] / width,
-        eps=1e-6,
-    )
     bert = "text_decoder.bert." if has_decoder(state) else "text_encoder."
-    vocab_size, width = _shape(state, f"{bert}embeddings.word_embeddings.weight", 2)
+    vocab_size, text_width = _shape(state, f"{bert}embeddings.word_embeddings.weight", 2)
     if vocab_size <= ADDED_TOKENS:
         raise CheckpointError(f"weights: expected the vocabulary of BERT and {ADDED_TOKENS} more, got {vocab_size}")
-    common: dict[str, Any] = {
-        "vocab_size": vocab_size,
-        "context_length": _shape(state, f"{bert}embeddings.position_embeddings.weight", 2)[0],
-        "width": width,
-        "layers": _count(state, re.escape(bert) + r"encoder\.layer\.(\d+)\..*"),
-        "heads": width // HEAD_WIDTH,
-        "mlp_ratio": _shape(state, f"{bert}encoder.layer.0.intermediate.dense.weight", 2)[0] / width,
-        "norm_order": "post",
-        "eps": 1e-12,
+    table: dict[str, Any] = {
+        "model_type": "blip",
+        "vision_config": {
+            "image_size": math.isqrt(positions - 1) * patch_size,
+            "patch_size": patch_size,
+            "hidden_size": image_width,
+            "intermediate_size": _shape(state, "visual_encoder.blocks.0.mlp.fc1.weight", 2)[0],
+            "num_hidden_layers": _count_blocks(state, r"visual_encoder\.blocks\.(\d+)\..*"),
+            "num_attention_heads": image_width // HEAD_WIDTH,
+            "layer_norm_eps": 1e-6,
+        },
+        "text_config": {
+            "vocab_size": vocab_size,
+            "max_position_embeddings": _shape(state, f"{bert}embeddings.position_embeddings.weight", 2)[0],
+            "hidden_size": text_width,
+            "intermediate_size": _shape(state, f"{bert}encoder.layer.0.intermediate.dense.weight", 2)[0],
+            "num_hidden_layers": _count_blocks(state, re.escape(bert) + r"encoder\.layer\.(\d+)\..*"),
+            "num_attention_heads": text_width // HEAD_WIDTH,
+            "bos_token_id": vocab_size - 2,  # [DEC]
+            "sep_token_id": eos_id,
+        },
     }
-    text = TextEncoderConfig(**common, causal=False, pooling="cls", eos_id=eos_id)
-    decoder = TextDecoderConfig(**common, head="bert", bos_id=vocab_size - 2)  # [DEC]
     if not has_decoder(state):
-        embed_dim = _shape(state, "vision_proj.weight", 2)[0]
-        return blip_config(MATCHER, image, text, decoder, embed_dim, matching_id=vocab_size - 1)  # [ENC]
-    kind = ANSWERER if "text_encoder.embeddings.word_embeddings.weight" in state else CAPTIONER
-    return blip_config(kind, image, text, decoder, matching_id=vocab_size - 1)
-
-
-def convert_weights(state: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
-    """The state dict by the names of our network of `config`."""
-    bert = dict(state)
-    temperature = bert.pop("temp", None)
-    vit = {key: bert.pop(key) for key in state if key.startswith("visual_encoder.")}
-    named = rename(vit, timm_rules(r"visual_encoder\.")) | convert_bert(bert, config)
-    flatten_image_tensors(named)
-    if temperature is not None and "logit_scale" in named:
-        named["logit_scale"] = -temperature.log().reshape(())
-    return named
+        kind, table["image_text_hidden_size"] = MATCHER, _shape(state, "vision_proj.weight", 2)[0]
+    else:
+        kind = ANSWERER if "text_encoder.embeddings.word_embeddings.weight" in state else CAPTIONER
+    return transformers_blip.read_model(table | {"architectures": [kind]}, matching_id=vocab_size - 1)  # [ENC]
 
 
 def _shape(state: Mapping[str, Tensor], key: str, dimensions: int) -> tuple[int, ...]:
@@ -124,8 +114,7 @@ def _shape(state: Mapping[str, Tensor], key: str, dimensions: int) -> tuple[int,
     return shape
 
 
-def _count(state: Mapping[str, Tensor], pattern: str) -> int:
-    """The number of blocks."""
+def _count_blocks(state: Mapping[str, Tensor], pattern: str) -> int:
     found = (re.fullmatch(pattern, key) for key in state)
     return 1 + max((int(match[1]) for match in found if match), default=-1)
 

@@ -14,32 +14,26 @@ from multimodal.preprocess import HFTokenizer
 from multimodal.zoo.formats import names
 from multimodal.zoo.formats.format import FORMATS
 from multimodal.zoo.formats.hf_tokenizer import build_tokenizer, read_files, token_ids
-from multimodal.zoo.formats.transformers_folder import VIT, TransformersFormat, fill_defaults, transformer_fields
+from multimodal.zoo.formats.transformers_folder import TransformersFormat, read_part, transformer_fields
 from multimodal.zoo.weights import CheckpointError
 
-# What a config.json leaves out: the defaults of `BlipConfig` of transformers
-VISION = VIT | {"image_size": 384, "patch_size": 16, "hidden_act": "gelu", "layer_norm_eps": 1e-5}
-TEXT = {
-    "vocab_size": 30524,
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 8,
-    "max_position_embeddings": 512,
-    "hidden_act": "gelu",
-    "layer_norm_eps": 1e-12,
-    "bos_token_id": 30522,
-    "sep_token_id": 102,
-    "pad_token_id": 0,
-}
 KINDS = [f"BlipFor{task}" for task in ("ConditionalGeneration", "ImageTextRetrieval", "QuestionAnswering")]
 CAPTIONER, MATCHER, ANSWERER = KINDS
+BERT: names.Rules = (
+    (r"embeddings\.word_embeddings\.", "embedding."),
+    (r"embeddings\.position_embeddings\.weight", "positions"),
+    (r"embeddings\.LayerNorm\.", "embedding_norm."),
+    *names.rules_within(r"encoder\.layer\.(\d+)\.", names.BERT_BLOCK, r"blocks.\1."),
+)
 GENERATION = {"max_new_tokens": 20}  # the default of `generate` in transformers
 
 
-def read_model(table: Mapping[str, Any]) -> Any:
-    """The model of a config.json with model_type "blip"; its `architectures` say which of three it is."""
-    vision, text = fill_defaults(table, "vision_config", VISION), fill_defaults(table, "text_config", TEXT)
+def read_model(table: Mapping[str, Any], matching_id: int | None = None) -> Any:
+    """The model of a config.json with model_type "blip"; its `architectures` say which of the three `KINDS` it is.
+
+    matching_id: of the token that replaces the first one of a text that is compared with an image, if one does
+    """
+    vision, text = read_part(table, "vision_config"), read_part(table, "text_config")
     if not 0 <= text["bos_token_id"] < text["vocab_size"]:
         raise CheckpointError(
             f"text_config: bos_token_id: expected 0 to {text['vocab_size'] - 1}, got {text['bos_token_id']}"
@@ -60,25 +54,17 @@ def read_model(table: Mapping[str, Any]) -> Any:
     kinds = table.get("architectures")
     if not isinstance(kinds, list) or len(kinds) != 1 or kinds[0] not in KINDS:
         raise CheckpointError(f"architectures: expected one of {KINDS}, got {kinds}")
-    return blip_config(kinds[0], image, encoder, decoder, table.get("image_text_hidden_size", 256))
-
-
-def blip_config(
-    kind: str,
-    image: ImageEncoderConfig,
-    text: TextEncoderConfig,
-    decoder: TextDecoderConfig,
-    embed_dim: int = 256,
-    matching_id: int | None = None,
-) -> Any:
-    """The config of one of the three `KINDS` of BLIP from its parts."""
-    encoders = {"image": image, "text": text}
-    if kind == CAPTIONER:
+    encoders = {"image": image, "text": encoder}
+    if kinds == [CAPTIONER]:
         return EncoderDecoderConfig(encoder=image, decoder=decoder, pooled_in_memory=True, generation=GENERATION)
-    if kind == ANSWERER:
+    if kinds == [ANSWERER]:
         return BlipAnswererConfig(encoders=encoders, decoder=decoder, matching_id=matching_id, generation=GENERATION)
-    affine = dict.fromkeys(encoders, "affine")
-    return BlipMatcherConfig(encoders=encoders, embed_dim=embed_dim, projections=affine, matching_id=matching_id)
+    return BlipMatcherConfig(
+        encoders=encoders,
+        embed_dim=table.get("image_text_hidden_size", 256),
+        projections=dict.fromkeys(encoders, "affine"),
+        matching_id=matching_id,
+    )
 
 
 def read_tokenizer(folder: Path, table: Mapping[str, Any], text: Any) -> HFTokenizer:
@@ -86,7 +72,7 @@ def read_tokenizer(folder: Path, table: Mapping[str, Any], text: Any) -> HFToken
     definition, settings = read_files(folder)
     tokens = [settings.get(f"{key}_token") or f"[{key.upper()}]" for key in ("cls", "sep", "pad")]
     bos_id, eos_id, pad_id = token_ids(definition, *tokens)
-    theirs = fill_defaults(table, "text_config", TEXT)
+    theirs = read_part(table, "text_config")
     expected = [theirs["sep_token_id"], theirs["pad_token_id"]]
     if [eos_id, pad_id] != expected:
         raise CheckpointError(
@@ -98,35 +84,30 @@ def read_tokenizer(folder: Path, table: Mapping[str, Any], text: Any) -> HFToken
 
 
 def convert_weights(state: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
-    """The state dict of one of the three classes, by the names of our network of `config`."""
-    image = "encoders.image."
+    """The state dict of one of the three classes, or of an original file, by the names of our network of `config`."""
     rules = [
         (r".*\.position_ids", ""),  # not learned
         (r"text_decoder\.cls\.predictions\.bias", ""),  # the same as decoder.bias
         (r"logit_scale", "logit_scale"),
-        (r"vision_model\.embeddings\.class_embedding", f"{image}class_token"),
-        (r"vision_model\.embeddings\.position_embedding", f"{image}positions"),
-        (r"vision_model\.embeddings\.patch_embedding\.(.*)", rf"{image}patches.\1"),
-        *names.rules_within(r"vision_model\.encoder\.layers\.(\d+)\.", names.HF_BLOCK, rf"{image}blocks.\1."),
-        (r"vision_model\.post_layernorm\.(.*)", rf"{image}norm.\1"),
-        *bert_rules(r"text_encoder\.", "encoders.text."),
-        *bert_rules(r"text_decoder\.bert\.", "decoder."),
-        (r"text_decoder\.cls\.predictions\.transform\.dense\.(.*)", r"decoder.head.dense.\1"),
-        (r"text_decoder\.cls\.predictions\.transform\.LayerNorm\.(.*)", r"decoder.head.norm.\1"),
-        (r"text_decoder\.cls\.predictions\.decoder\.(.*)", r"decoder.head.linear.\1"),
-        (r"vision_proj\.(.*)", r"projections.image.\1"),
-        (r"text_proj\.(.*)", r"projections.text.\1"),
-        (r"itm_head\.(.*)", r"matching_head.\1"),
+        *names.rules_within(r"vision_model\.", names.HF_VIT, "encoders.image."),
+        *names.rules_within(r"visual_encoder\.", names.TIMM_VIT, "encoders.image."),  # in the original files
+        *names.rules_within(r"text_encoder\.", BERT, "encoders.text."),
+        *names.rules_within(r"text_decoder\.bert\.", BERT, "decoder."),
+        (r"text_decoder\.cls\.predictions\.transform\.dense\.", "decoder.head.dense."),
+        (r"text_decoder\.cls\.predictions\.transform\.LayerNorm\.", "decoder.head.norm."),
+        (r"text_decoder\.cls\.predictions\.decoder\.", "decoder.head.linear."),
+        (r"vision_proj\.", "projections.image."),
+        (r"text_proj\.", "projections.text."),
+        (r"itm_head\.", "matching_head."),
     ]
     state = dict(state)
     bias = "text_decoder.cls.predictions.bias"
     if bias in state:  # in older files the only bias of the head, whose weight is only in the embedding
         state.setdefault("text_decoder.cls.predictions.decoder.bias", state[bias])
-    for attention, parts in (("attention", ("query", "key", "value")), ("crossattention", ("key", "value"))):
-        fused = f".{attention}.self.{'qkv' if 'query' in parts else 'kv'}."
-        state = names.fuse(state, [f".{attention}.self.{part}." for part in parts], fused)
-    named = names.rename(state, rules)
-    names.flatten_image_tensors(named)
+    qkv = [f".attention.self.{part}." for part in ("query", "key", "value")]
+    kv = [f".crossattention.self.{part}." for part in ("key", "value")]
+    state = names.fuse(names.fuse(state, qkv, ".attention.self.qkv."), kv, ".crossattention.self.kv.")
+    named = names.convert(state, rules)
     # The head shares the weights of the embedding, see `TextDecoderConfig.tie_embeddings`.
     head = named.pop("decoder.head.linear.weight", None)
     if head is not None and not head.equal(named["decoder.embedding.weight"]):
@@ -134,15 +115,6 @@ def convert_weights(state: Mapping[str, Tensor], config: Any) -> dict[str, Tenso
     if hasattr(config, "logit_scale"):  # the matcher of transformers has no scale for its cosines
         named.setdefault("logit_scale", torch.tensor(config.logit_scale))
     return named
-
-
-def bert_rules(theirs: str, ours: str) -> list[tuple[str, str]]:
-    return [
-        (rf"{theirs}embeddings\.word_embeddings\.(.*)", rf"{ours}embedding.\1"),
-        (rf"{theirs}embeddings\.position_embeddings\.weight", f"{ours}positions"),
-        (rf"{theirs}embeddings\.LayerNorm\.(.*)", rf"{ours}embedding_norm.\1"),
-        *names.rules_within(rf"{theirs}encoder\.layer\.(\d+)\.", names.BERT_BLOCK, rf"{ours}blocks.\1."),
-    ]
 
 
 FORMATS.register("transformers_blip", TransformersFormat(("blip",), read_model, read_tokenizer, convert_weights))

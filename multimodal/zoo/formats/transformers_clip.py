@@ -12,41 +12,16 @@ from multimodal.preprocess import HFTokenizer, lower_cased
 from multimodal.zoo.formats import names
 from multimodal.zoo.formats.format import FORMATS
 from multimodal.zoo.formats.hf_tokenizer import build_tokenizer, read_files, token_ids
-from multimodal.zoo.formats.transformers_folder import VIT, TransformersFormat, fill_defaults, transformer_fields
+from multimodal.zoo.formats.transformers_folder import TransformersFormat, read_part, transformer_fields
 from multimodal.zoo.weights import CheckpointError
 
 GEMMA = ("GemmaTokenizer", "GemmaTokenizerFast", "Siglip2Tokenizer", "Siglip2TokenizerFast")
-# What a config.json leaves out: the defaults of `CLIPConfig` and `SiglipConfig` of transformers
-CLIP_VISION = VIT | {"patch_size": 32, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
-SIGLIP_VISION = VIT | {"patch_size": 16, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
-CLIP_TEXT = {
-    "vocab_size": 49408,
-    "hidden_size": 512,
-    "intermediate_size": 2048,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 8,
-    "max_position_embeddings": 77,
-    "hidden_act": "quick_gelu",
-    "layer_norm_eps": 1e-5,
-    "pad_token_id": 1,
-    "eos_token_id": 49407,
-}
-SIGLIP_TEXT = CLIP_TEXT | {
-    "vocab_size": 32000,
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_attention_heads": 12,
-    "max_position_embeddings": 64,
-    "hidden_act": "gelu_pytorch_tanh",
-    "layer_norm_eps": 1e-6,
-}
 
 
 def read_model(table: Mapping[str, Any]) -> DualEncoderConfig:
     """The model of a config.json with model_type "clip" or "siglip"."""
     siglip = table["model_type"] == "siglip"
-    vision = fill_defaults(table, "vision_config", SIGLIP_VISION if siglip else CLIP_VISION)
-    text = fill_defaults(table, "text_config", SIGLIP_TEXT if siglip else CLIP_TEXT)
+    vision, text = read_part(table, "vision_config"), read_part(table, "text_config")
     if siglip and vision.get("vision_use_head", True) is not True:
         raise CheckpointError(f"vision_use_head: expected True, got {vision['vision_use_head']!r}")
     eos_id = text["eos_token_id"]
@@ -115,38 +90,20 @@ def read_tokenizer(folder: Path, table: Mapping[str, Any], text: TextEncoderConf
 
 def convert_weights(state: Mapping[str, Tensor], config: DualEncoderConfig) -> dict[str, Tensor]:
     """The state dict of CLIPModel or SiglipModel, by the names of our network of `config`."""
-    parts = [f".self_attn.{part}_proj." for part in "qkv"]
-    image, text = "encoders.image.", "encoders.text."
     rules = [
         (r"logit_(scale|bias)", r"logit_\1"),
         (r".*\.position_ids", ""),  # not learned
-        (r"vision_model\.embeddings\.class_embedding", f"{image}class_token"),
-        (r"vision_model\.embeddings\.patch_embedding\.(.*)", rf"{image}patches.\1"),
-        (r"vision_model\.embeddings\.position_embedding\.weight", f"{image}positions"),
-        (r"vision_model\.pre_layrnorm\.(.*)", rf"{image}norm_input.\1"),  # [sic]
-        *names.rules_within(r"vision_model\.encoder\.layers\.(\d+)\.", names.HF_BLOCK, rf"{image}blocks.\1."),
-        (r"vision_model\.post_layernorm\.(.*)", rf"{image}norm.\1"),
-        (r"vision_model\.head\.probe", f"{image}pool.query"),
-        (r"vision_model\.head\.attention\.out_proj\.(.*)", rf"{image}pool.cross.out.\1"),
-        (r"vision_model\.head\.attention\.in_proj_(.*)", rf"{image}pool.cross.in_proj_\1"),  # split below
-        (r"vision_model\.head\.layernorm\.(.*)", rf"{image}pool.norm.\1"),
-        (r"vision_model\.head\.mlp\.fc1\.(.*)", rf"{image}pool.mlp.0.\1"),
-        (r"vision_model\.head\.mlp\.fc2\.(.*)", rf"{image}pool.mlp.2.\1"),
-        (r"text_model\.embeddings\.token_embedding\.(.*)", rf"{text}embedding.\1"),
-        (r"text_model\.embeddings\.position_embedding\.weight", f"{text}positions"),
-        *names.rules_within(r"text_model\.encoder\.layers\.(\d+)\.", names.HF_BLOCK, rf"{text}blocks.\1."),
-        (r"text_model\.final_layer_norm\.(.*)", rf"{text}norm.\1"),
-        (r"text_model\.head\.(.*)", r"projections.text.\1"),
-        (r"text_projection\.(.*)", r"projections.text.\1"),
-        (r"visual_projection\.(.*)", r"projections.image.\1"),
+        *names.rules_within(r"vision_model\.", names.HF_VIT, "encoders.image."),
+        *names.rules_within(r"text_model\.encoder\.layers\.(\d+)\.", names.BLOCK, r"encoders.text.blocks.\1."),
+        (r"text_model\.embeddings\.token_embedding\.", "encoders.text.embedding."),
+        (r"text_model\.embeddings\.position_embedding\.weight", "encoders.text.positions"),
+        (r"text_model\.final_layer_norm\.", "encoders.text.norm."),
+        (r"text_model\.head\.", "projections.text."),
+        (r"text_projection\.", "projections.text."),
+        (r"visual_projection\.", "projections.image."),
     ]
-    named = names.rename(names.fuse(state, parts, ".self_attn.qkv."), rules)
-    names.flatten_image_tensors(named)
-    names.split_cross_attention(named, f"{image}pool.cross.")
-    for key in ("logit_scale", "logit_bias"):
-        if key in named:
-            named[key] = named[key].reshape(())  # [1] in SigLIP
-    return named
+    parts = [f".self_attn.{part}_proj." for part in "qkv"]
+    return names.convert(names.fuse(state, parts, ".self_attn.qkv."), rules)
 
 
 FORMATS.register(

@@ -1,5 +1,6 @@
 """What the folders of transformers have in common."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,8 @@ from multimodal.zoo.formats.format import CONFIG, read_config, read_json, refuse
 from multimodal.zoo.formats.image_processor import read_transform
 from multimodal.zoo.weights import CheckpointError, find_weights, read_weights
 
-# What a vision_config leaves out: the defaults that CLIP, SigLIP and BLIP share
-VIT = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "image_size": 224,
-}
+# What a config.json leaves out: the defaults of `CLIPConfig`, `SiglipConfig` and `BlipConfig` of transformers
+DEFAULTS = json.loads(Path(__file__).with_name("transformers_defaults.json").read_text(encoding="utf-8"))
 ACTIVATIONS = {
     "quick_gelu": "quick_gelu",
     "gelu": "gelu",
@@ -63,12 +58,13 @@ class TransformersFormat:
         return third_party("transformers", path.name, file, config, weights, inputs)
 
 
-def fill_defaults(table: Mapping[str, Any], part: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
+def read_part(table: Mapping[str, Any], part: str) -> dict[str, Any]:
     """A part of a config.json with its defaults. Early files have a second table, which takes precedence."""
-    found = dict(defaults) | (table.get(part) or {}) | (table.get(f"{part}_dict") or {})
+    defaults = DEFAULTS[table["model_type"]][part]
+    found = defaults | (table.get(part) or {}) | (table.get(f"{part}_dict") or {})
     unusable = {key: found[key] for key, default in defaults.items() if not isinstance(found[key], type(default))}
     if unusable:
-        raise CheckpointError(f"{part}: expected values like {dict(defaults)}, got {unusable}")
+        raise CheckpointError(f"{part}: expected values like {defaults}, got {unusable}")
     return found
 
 

@@ -6,7 +6,8 @@ import transformers
 
 import multimodal
 from multimodal.encoders import ENCODERS
-from multimodal.zoo.formats import transformers_blip, transformers_clip
+from multimodal.zoo.formats import transformers_clip
+from multimodal.zoo.formats.transformers_folder import DEFAULTS
 from tests.preprocess.texts.peers import PEERS
 
 from .transformers_peers import TEXTS, draw, edit, randomised, save, vocabulary
@@ -129,12 +130,12 @@ def test_siglip_2_with_a_fixed_size(tmp_path):
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        (transformers_clip.CLIP_VISION, transformers.CLIPVisionConfig),
-        (transformers_clip.CLIP_TEXT, transformers.CLIPTextConfig),
-        (transformers_clip.SIGLIP_VISION, transformers.SiglipVisionConfig),
-        (transformers_clip.SIGLIP_TEXT, transformers.SiglipTextConfig),
-        (transformers_blip.VISION, transformers.BlipVisionConfig),
-        (transformers_blip.TEXT, transformers.BlipTextConfig),
+        (DEFAULTS["clip"]["vision_config"], transformers.CLIPVisionConfig),
+        (DEFAULTS["clip"]["text_config"], transformers.CLIPTextConfig),
+        (DEFAULTS["siglip"]["vision_config"], transformers.SiglipVisionConfig),
+        (DEFAULTS["siglip"]["text_config"], transformers.SiglipTextConfig),
+        (DEFAULTS["blip"]["vision_config"], transformers.BlipVisionConfig),
+        (DEFAULTS["blip"]["text_config"], transformers.BlipTextConfig),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

@@ -36,7 +36,7 @@ def read_files(folder: Path) -> tuple[str, dict[str, Any]]:
 
 
 def build_tokenizer(
-    folder: Path, definition: str, settings: Mapping[str, Any], text: Any, **fields: Any
+    folder: Path, tokenizer_json: str, settings: Mapping[str, Any], text: Any, **fields: Any
 ) -> HFTokenizer:
     """The tokenizer of a folder. text: config of the encoder or decoder that reads it. fields: of `HFSettings`
 
@@ -44,7 +44,7 @@ def build_tokenizer(
     its vocabulary does not fit the model, and if the two files contradict each other.
     """
     sizes = {"context_length": text.context_length, "vocab_size": text.vocab_size}
-    tokenizer = HFTokenizer(definition, HFSettings(**sizes, **fields))
+    tokenizer = HFTokenizer(tokenizer_json, HFSettings(**sizes, **fields))
     prefix = () if tokenizer.bos_id is None else (tokenizer.bos_id,)
     if (tokenizer.prefix, tokenizer.suffix) != (prefix, (tokenizer.eos_id,)):
         raise CheckpointError(
@@ -56,7 +56,7 @@ def build_tokenizer(
             f"{folder}: tokenizer: expected a vocabulary for the {tokenizer.vocab_size} embeddings of the model, "
             f"got {tokenizer.num_tokens} tokens"
         )
-    normalizer = json.loads(definition).get("normalizer") or {}
+    normalizer = json.loads(tokenizer_json).get("normalizer") or {}
     for key, theirs in BERT_OPTIONS.items() if normalizer.get("type") == "BertNormalizer" else ():
         if key in settings and settings[key] != normalizer.get(theirs):
             raise CheckpointError(
@@ -66,12 +66,12 @@ def build_tokenizer(
     return tokenizer
 
 
-def token_ids(definition: str, *tokens: Any) -> list[int]:
+def token_ids(tokenizer_json: str, *tokens: Any) -> list[int]:
     """The ids of tokens in a tokenizer.json. Raises CheckpointError if it does not have them.
 
     tokens: strings, or tables with a content, as in tokenizer_config.json
     """
-    library = parse(definition)
+    library = parse(tokenizer_json)
     names = [str(token["content"] if isinstance(token, dict) else token) for token in tokens]
     ids = [library.token_to_id(name) for name in names]
     missing = [name for name, number in zip(names, ids, strict=True) if number is None]

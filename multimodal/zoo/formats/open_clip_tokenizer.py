@@ -27,31 +27,33 @@ def read_tokenizer(text_cfg: Mapping[str, Any], beside: Path, given: Path | None
         return ClipTokenizer(text.context_length)
     folder = beside if given is None else given
     try:
-        definition = read_tokenizer_json(folder)
+        tokenizer_json = read_tokenizer_json(folder)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{folder}: expected the tokenizer.json of {name} beside the weights, got none"
         ) from error
-    tokens = parse(definition).get_vocab_size()
+    tokens = parse(tokenizer_json).get_vocab_size()
     if abs(tokens - text.vocab_size) > MAX_DIFFERENCE * text.vocab_size:
         raise CheckpointError(
             f"tokenizer: expected about {text.vocab_size} tokens as in the model, got {tokens} in {folder}"
         )
     settings, kwargs = read_json(folder / "tokenizer_config.json", {}), text_cfg.get("tokenizer_kwargs") or {}
-    [pad_id] = token_ids(definition, settings.get("pad_token") or ("[PAD]" if "[PAD]" in definition else "<pad>"))
+    [pad_id] = token_ids(
+        tokenizer_json, settings.get("pad_token") or ("[PAD]" if "[PAD]" in tokenizer_json else "<pad>")
+    )
     eos_token = settings.get("eos_token")
-    [eos_id] = token_ids(definition, eos_token) if eos_token else [None]
+    [eos_id] = token_ids(tokenizer_json, eos_token) if eos_token else [None]
     expected = getattr(text, "hf_config", {}).get("pad_token_id", pad_id)
     if pad_id != expected:
         raise CheckpointError(f"tokenizer.pad_id: expected {expected} as in the model, got {pad_id}")
     return HFTokenizer(
-        definition,
+        tokenizer_json,
         HFSettings(
             text.context_length,
             pad_id=pad_id,
             eos_id=eos_id,
             clean=kwargs.get("clean", "whitespace"),
-            zeroed_id=token_ids(definition, "[SEP]")[0] if kwargs.get("strip_sep_token") else None,
+            zeroed_id=token_ids(tokenizer_json, "[SEP]")[0] if kwargs.get("strip_sep_token") else None,
             vocab_size=text.vocab_size,
         ),
     )

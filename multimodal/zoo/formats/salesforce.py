@@ -40,20 +40,20 @@ class SalesforceFormat:
             state = {key: tensor for key, tensor in state.items() if not key.startswith(MATCHING)}
         folder = path.parent if tokenizer is None else tokenizer
         try:
-            definition = read_tokenizer_json(folder)
+            tokenizer_json = read_tokenizer_json(folder)
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"{path}: expected the vocab.txt or tokenizer.json of bert-base-uncased beside it, or its folder as "
                 "`tokenizer`, got neither"
             ) from error
-        bos_id, eos_id, pad_id = token_ids(definition, "[CLS]", "[SEP]", "[PAD]")
+        bos_id, eos_id, pad_id = token_ids(tokenizer_json, "[CLS]", "[SEP]", "[PAD]")
         special = {"bos_id": bos_id, "eos_id": eos_id, "pad_id": pad_id}
         config = read_model(state, eos_id)
         encoders = encoder_configs(config)
         text = encoders.get("text") or config.decoder
         inputs = {
             "image": ImageTransform(encoders["image"].image_size, resize="squash"),
-            "text": build_tokenizer(folder, definition, {}, text, clean_up_tokenization_spaces=True, **special),
+            "text": build_tokenizer(folder, tokenizer_json, {}, text, clean_up_tokenization_spaces=True, **special),
         }
         temperature = state.pop("temp", None)
         weights = transformers_blip.convert_weights(state, config)

@@ -69,9 +69,9 @@ def read_model(table: Mapping[str, Any], matching_id: int | None = None) -> Any:
 
 def read_tokenizer(folder: Path, table: Mapping[str, Any], text: Any) -> HFTokenizer:
     """The tokenizer of BERT, with [CLS] before each text and [SEP] after it."""
-    definition, settings = read_files(folder)
+    tokenizer_json, settings = read_files(folder)
     tokens = [settings.get(f"{key}_token") or f"[{key.upper()}]" for key in ("cls", "sep", "pad")]
-    bos_id, eos_id, pad_id = token_ids(definition, *tokens)
+    bos_id, eos_id, pad_id = token_ids(tokenizer_json, *tokens)
     theirs = read_part(table, "text_config")
     expected = [theirs["sep_token_id"], theirs["pad_token_id"]]
     if [eos_id, pad_id] != expected:
@@ -80,7 +80,7 @@ def read_tokenizer(folder: Path, table: Mapping[str, Any], text: Any) -> HFToken
         )
     special = {"bos_id": bos_id, "eos_id": eos_id, "pad_id": pad_id}
     clean_up = settings.get("clean_up_tokenization_spaces", False)
-    return build_tokenizer(folder, definition, settings, text, clean_up_tokenization_spaces=clean_up, **special)
+    return build_tokenizer(folder, tokenizer_json, settings, text, clean_up_tokenization_spaces=clean_up, **special)
 
 
 def convert_weights(state: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:

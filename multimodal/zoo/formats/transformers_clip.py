@@ -59,15 +59,15 @@ def read_model(table: Mapping[str, Any]) -> DualEncoderConfig:
 def read_tokenizer(folder: Path, table: Mapping[str, Any], text: TextEncoderConfig) -> HFTokenizer:
     """The tokenizer of CLIP puts a token before each text and one after it; the tokenizer of SigLIP removes
     punctuation and pads with the end token; the tokenizer of SigLIP 2 is Gemma's in lower case."""
-    definition, settings = read_files(folder)
+    tokenizer_json, settings = read_files(folder)
 
     def ids(**defaults: str) -> list[int]:
-        return token_ids(definition, *(settings.get(key) or default for key, default in defaults.items()))
+        return token_ids(tokenizer_json, *(settings.get(key) or default for key, default in defaults.items()))
 
     if table["model_type"] == "clip":
         bos_id, eos_id = ids(bos_token="<|startoftext|>", eos_token="<|endoftext|>")
         special = {"bos_id": bos_id, "eos_id": eos_id, "pad_id": eos_id}  # CLIP never attends to its padding
-        return build_tokenizer(folder, definition, settings, text, **special)
+        return build_tokenizer(folder, tokenizer_json, settings, text, **special)
     if settings.get("do_lower_case", True) is not True:
         raise CheckpointError(f"tokenizer: do_lower_case: expected True for SigLIP, got {settings['do_lower_case']!r}")
     name = str(settings.get("tokenizer_class"))
@@ -76,7 +76,7 @@ def read_tokenizer(folder: Path, table: Mapping[str, Any], text: TextEncoderConf
     pad_id, eos_id = ids(pad_token=pad, eos_token=eos)
     return build_tokenizer(
         folder,
-        lower_cased(definition) if gemma else definition,
+        lower_cased(tokenizer_json) if gemma else tokenizer_json,
         settings,
         text,
         eos_id=eos_id,

@@ -6,7 +6,7 @@ table when its type is annotated with the registry: `image: Annotated[EncoderCon
 
 import dataclasses
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class Registry(Generic[T]):
 
     def build(self, config: Any, *arguments: Any, **named: Any) -> T:
         """What the builder registered with the class of `config` makes of it; without a builder, `config`."""
-        build = self._builders.get(self.kind_of(config))
+        build = self.builder(config)
         return config if build is None else build(config, *arguments, **named)
 
     def builder(self, config: Any) -> Callable[..., T] | None:
@@ -123,6 +123,13 @@ def to_dict(config: Any) -> dict[str, Any]:
         if field.init
     }
     return {key: value for key, value in table.items() if value is not None}
+
+
+def check_one_of(known: Sequence[str], **values: Any) -> None:
+    """Raise ValueError for a value that is not in `known`, under its own name."""
+    for name, value in values.items():
+        if value not in known:
+            raise ValueError(f"{name}: expected one of {known}, got {value!r}")
 
 
 def fill(config: T, **values: Any) -> T:

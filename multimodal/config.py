@@ -158,10 +158,9 @@ def _optional(kind: Any) -> Any:
 
 def _convert(kind: Any, value: Any, where: str) -> Any:
     """`value` of a table as the type `kind` of a field."""
-    if get_origin(kind) in (Union, types.UnionType):
-        if value is None and type(None) in get_args(kind):
-            return None
-        kind = _optional(kind)
+    if value is None and type(None) in get_args(kind):
+        return None
+    kind = _optional(kind)
     origin, arguments = get_origin(kind), get_args(kind)
     if dataclasses.is_dataclass(value):
         return value  # built already

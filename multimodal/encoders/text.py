@@ -125,9 +125,7 @@ class TextEncoder(Encoder):
 
     def run_blocks(self, x: Tensor, mask: Tensor | None, memory: Encoded | None) -> Tensor:
         causal = self.config.causal and self.relative is None
-        memory_mask = None
-        if memory is not None and memory.mask is not None:
-            memory_mask = memory.mask[:, None, None]  # [B, 1, 1, M]
+        memory_mask = None if memory is None or memory.mask is None else memory.mask[:, None, None]  # [B, 1, 1, M]
         for block in self.blocks:
             projected = None if memory is None else block.project_memory(memory.features)  # type: ignore[operator]
             x = block(x, mask, causal=causal, memory=projected, memory_mask=memory_mask)

@@ -79,9 +79,9 @@ def resize_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
     The positions of the P tokens before the patches are kept, the n x n others are interpolated, bicubic with
     antialiasing.
     """
-    count, (down, across) = len(positions), grid
+    count = len(positions)
     side = int(count**0.5)  # n: at most one token stands before a square of patches
-    if (down, across) == (side, side):
+    if grid == (side, side):
         return positions
     before, square = positions[: count - side * side], positions[count - side * side :]
     square = square.float().unflatten(0, (1, side, side)).permute(0, 3, 1, 2)  # [n * n, W] -> [1, W, n, n]

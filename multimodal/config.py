@@ -6,7 +6,7 @@ table when its type is annotated with the registry: `image: Annotated[EncoderCon
 
 import dataclasses
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class Registry(Generic[T]):
 
     def build(self, config: Any, *arguments: Any, **named: Any) -> T:
         """What the builder registered with the class of `config` makes of it; without a builder, `config`."""
-        build = self._builders.get(self.kind_of(config))
+        build = self.builder(config)
         return config if build is None else build(config, *arguments, **named)
 
     def builder(self, config: Any) -> Callable[..., T] | None:
@@ -125,6 +125,13 @@ def to_dict(config: Any) -> dict[str, Any]:
     return {key: value for key, value in table.items() if value is not None}
 
 
+def check_one_of(known: Sequence[str], **values: Any) -> None:
+    """Raise ValueError for a value that is not in `known`, under its own name."""
+    for name, value in values.items():
+        if value not in known:
+            raise ValueError(f"{name}: expected one of {known}, got {value!r}")
+
+
 def fill(config: T, **values: Any) -> T:
     """A copy of `config` in which it and all dataclasses inside it have `values` in the fields of these names."""
 
@@ -151,10 +158,9 @@ def _optional(kind: Any) -> Any:
 
 def _convert(kind: Any, value: Any, where: str) -> Any:
     """`value` of a table as the type `kind` of a field."""
-    if get_origin(kind) in (Union, types.UnionType):
-        if value is None and type(None) in get_args(kind):
-            return None
-        kind = _optional(kind)
+    if value is None and type(None) in get_args(kind):
+        return None
+    kind = _optional(kind)
     origin, arguments = get_origin(kind), get_args(kind)
     if dataclasses.is_dataclass(value):
         return value  # built already

@@ -6,8 +6,10 @@ N = samples, C = cache size, S = image size of a batch
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from multimodal.datasets.sample import Source
 from multimodal.preprocess import Augment, ImageTransform, InputError, Preprocessor, Sources, decode_all, open_image
@@ -56,8 +58,6 @@ class ImageCache(TensorCache):
         self.augment = augment
 
     def store(self, row: int, source: Any) -> None:
-        import numpy as np
-
         pixels = np.array(self.transform.resized(open_image(source)))
         self.items[row] = torch.from_numpy(pixels).permute(2, 0, 1)  # [C, C, 3] -> [3, C, C]
 
@@ -79,8 +79,6 @@ def load_inputs(
 
     Samples with an unreadable input move to `source.rejected`, so that row i always belongs to `source[i]`.
     """
-    from tqdm import tqdm
-
     count = len(source)
     caches = {
         modality: ImageCache(count, each, image_size, augment or Augment())

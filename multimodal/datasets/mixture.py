@@ -62,8 +62,8 @@ class Mixture:
     ) -> None:
         if not configs:
             raise ValueError("data: expected at least one source, got none")
-        tokenizer = (inputs or {}).get("text")
-        inputs = {modality: each for modality, each in (inputs or {}).items() if modality != "text"}
+        inputs = dict(inputs or {})
+        tokenizer = inputs.pop("text", None)
         self.modalities = tuple(inputs)  # without "text"
         if "image" in inputs and cache_size < 1:
             raise ValueError(f"cache_size: expected at least 1, got {cache_size}")
@@ -106,9 +106,10 @@ class Mixture:
 
     def _configure(self, weights: Sequence[float], batch_size: int, image_size: int, seed: int) -> list[int]:
         """Check and keep the arguments. Returns the number of rows of each source in a batch."""
-        for name, value in (("image_size", image_size), ("batch_size", batch_size)):
-            if value < 1 and (name != "image_size" or "image" in self.modalities):
-                raise ValueError(f"{name}: expected at least 1, got {value}")
+        if "image" in self.modalities and image_size < 1:
+            raise ValueError(f"image_size: expected at least 1, got {image_size}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
         if not 0 <= self.rank < self.world_size or batch_size % self.world_size:
             raise ValueError(
                 f"expected 0 <= rank < world_size and a batch_size divisible by world_size, "

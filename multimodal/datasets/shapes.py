@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from multimodal.files import atomic_write
 
@@ -77,8 +78,6 @@ def draw_shapes(
     captions say left and right: do not flip these images in training. The same counts and seed give the same
     bytes, and a larger set begins with the smaller one.
     """
-    from tqdm import tqdm
-
     for name, count in (("train", train), ("val", val)):
         if count < 1:
             raise ValueError(f"{name}: expected at least 1 image, got {count}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from multimodal.config import check_one_of
 from multimodal.decoders.decoder import DECODERS, Decoded, Decoder
 from multimodal.layers import (
     POSITIONS,
@@ -45,9 +46,8 @@ class TextDecoderConfig(BlockConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key, known in (("cross_attention", CROSS_ATTENTION), ("positions", POSITIONS)):
-            if getattr(self, key) not in known:
-                raise ValueError(f"{key}: expected one of {known}, got {getattr(self, key)!r}")
+        check_one_of(CROSS_ATTENTION, cross_attention=self.cross_attention)
+        check_one_of(POSITIONS, positions=self.positions)
 
 
 class TextDecoder(Decoder):
@@ -63,13 +63,10 @@ class TextDecoder(Decoder):
         self.config = config
         self.width = width = config.width
         self.embedding = nn.Embedding(config.vocab_size, width)
-        self.positions: nn.Parameter | None = None
-        self.relative: RelativeBias | None = None
-        rotary = Rotary(width // config.heads) if config.positions == "rotary" else None
-        if config.positions == "learned":
-            self.positions = nn.Parameter(torch.empty(config.context_length, width))
-        elif config.positions == "relative":
-            self.relative = RelativeBias(config.heads, bidirectional=False)
+        kind = config.positions
+        self.positions = nn.Parameter(torch.empty(config.context_length, width)) if kind == "learned" else None
+        self.relative = RelativeBias(config.heads, bidirectional=False) if kind == "relative" else None
+        rotary = Rotary(width // config.heads) if kind == "rotary" else None
         norm = build_norm(config.norm, width, config.eps)
         post_norm = config.norm_order == "post"
         self.embedding_norm = norm if post_norm else nn.Identity()
@@ -127,8 +124,7 @@ class TextDecoder(Decoder):
         causal = not start and length > 1 and self.relative is None
         mask = causal_mask(length, end, x.device) if length > 1 and not causal else None  # [L, P + L]
         if self.relative is not None:
-            bias = self.relative(length, end)  # [1, H, L, P + L]
-            mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
+            mask = self.relative(length, end, mask)  # [1, H, L, P + L]
         for layer, block in enumerate(self.blocks):
             x = block(
                 x,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from multimodal.config import check_one_of
 from multimodal.encoders.encoder import ENCODERS, Encoder
 from multimodal.layers import (
     BlockConfig,
@@ -43,8 +44,7 @@ class ImageEncoderConfig(BlockConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.pooling not in POOLINGS:
-            raise ValueError(f"pooling: expected one of {POOLINGS}, got {self.pooling!r}")
+        check_one_of(POOLINGS, pooling=self.pooling)
         for key in ("image_size", "patch_size"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: expected at least 1, got {getattr(self, key)}")
@@ -83,9 +83,8 @@ class ImageEncoder(Encoder):
         self.positions = nn.Parameter(torch.empty(config.grid**2 + config.has_class_token, width))
         self.norm_input = build_norm(config.norm, width, config.eps) if config.norm_input else nn.Identity()
         self.blocks = nn.ModuleList(build_block(config) for _ in range(config.layers))
-        self.norm: nn.Module = nn.Identity()
-        if config.pooling != "queries":  # the queries have norms of their own
-            self.norm = build_norm(config.norm, width, config.eps)
+        # The queries have norms of their own.
+        self.norm = nn.Identity() if config.pooling == "queries" else build_norm(config.norm, width, config.eps)
         self.pool: nn.Module | None = None
         if config.pooling == "map":
             self.pool = AttentionPool(config)
@@ -106,8 +105,7 @@ class ImageEncoder(Encoder):
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Encoded:
         patch = self.config.patch_size
-        whole = not (images.shape[2] % patch or images.shape[3] % patch)
-        if not (whole or self.config.crop_to_patches):
+        if not self.config.crop_to_patches and (images.shape[2] % patch or images.shape[3] % patch):
             raise ValueError(f"images: expected sides of multiples of {patch}, got {list(images.shape[2:])}")
         grid = self.patches(images)  # [B, W, h, w]
         positions = resize_positions(self.positions, (grid.shape[2], grid.shape[3]))

@@ -13,12 +13,22 @@ from multimodal.layers import Encoded
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenClipImageConfig:
+class OpenClipConfig:
+    """What the two towers share."""
+
+    embed_dim: int
+    quick_gelu: bool = False
+
+    @property
+    def activation(self) -> str:
+        return "quick_gelu" if self.quick_gelu else "as built"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenClipImageConfig(OpenClipConfig):
     """An image tower of open_clip, including its projection."""
 
     vision_cfg: dict[str, Any]  # the part of open_clip's model config
-    embed_dim: int
-    quick_gelu: bool = False
 
     def __post_init__(self) -> None:
         name = str(self.vision_cfg.get("timm_model_name") or "")
@@ -30,27 +40,17 @@ class OpenClipImageConfig:
         size = self.vision_cfg.get("image_size", 224)
         return size if isinstance(size, int) else size[0]
 
-    @property
-    def activation(self) -> str:
-        return "quick_gelu" if self.quick_gelu else "as built"
-
 
 @dataclass(frozen=True, kw_only=True)
-class OpenClipTextConfig:
+class OpenClipTextConfig(OpenClipConfig):
     """A text tower of open_clip, including its projection."""
 
     text_cfg: dict[str, Any]
-    embed_dim: int
     vocab_size: int
     context_length: int
     eos_id: int
-    quick_gelu: bool = False
     # The transformers config of a tower from transformers, so that no hub is asked
     hf_config: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def activation(self) -> str:
-        return "quick_gelu" if self.quick_gelu else "as built"
 
 
 class OpenClipImageEncoder(Encoder):
@@ -83,10 +83,10 @@ class OpenClipTextEncoder(Encoder):
 
         self.config = config
         self.width = config.embed_dim
-        given = config.text_cfg | {"output_tokens": False}
         if config.hf_config or config.text_cfg.get("hf_model_name"):
             self.tower = _from_transformers(config)
         else:
+            given = config.text_cfg | {"output_tokens": False}
             self.tower = _build_text_tower(config.embed_dim, CLIPTextCfg(**given), config.quick_gelu)
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Encoded:

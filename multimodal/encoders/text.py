@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from multimodal.config import check_one_of
 from multimodal.encoders.encoder import ENCODERS, Encoder
 from multimodal.layers import (
     POSITIONS,
@@ -44,9 +45,8 @@ class TextEncoderConfig(BlockConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key, known in (("pooling", POOLINGS), ("positions", POSITIONS)):
-            if getattr(self, key) not in known:
-                raise ValueError(f"{key}: expected one of {known}, got {getattr(self, key)!r}")
+        check_one_of(POOLINGS, pooling=self.pooling)
+        check_one_of(POSITIONS, positions=self.positions)
         if self.pooling == "last" and not self.attends_padding:
             raise ValueError("pooling: 'last' requires attends_padding = true, got false")
         if self.attends_padding and self.causal:
@@ -73,17 +73,13 @@ class TextEncoder(Encoder):
             config.causal and config.pooling == "eos" and config.norm_order == "pre" and config.positions == "learned"
         )
         self.embedding = nn.Embedding(config.vocab_size, width)
-        self.appended: nn.Parameter | None = None
-        self.positions: nn.Parameter | None = None
-        self.relative: RelativeBias | None = None
-        rotary = Rotary(width // config.heads) if config.positions == "rotary" else None
-        if config.positions == "relative":
-            self.relative = RelativeBias(config.heads, bidirectional=not config.causal)
-        if config.pooling == "appended":
-            self.appended = nn.Parameter(0.01 * torch.randn(width))
-        if config.positions == "learned":
-            count = config.context_length + (config.pooling == "appended")
-            self.positions = nn.Parameter(torch.empty(count, width))
+        appends, kind = config.pooling == "appended", config.positions
+        self.appended = nn.Parameter(0.01 * torch.randn(width)) if appends else None
+        self.positions = (
+            nn.Parameter(torch.empty(config.context_length + appends, width)) if kind == "learned" else None
+        )
+        self.relative = RelativeBias(config.heads, bidirectional=not config.causal) if kind == "relative" else None
+        rotary = Rotary(width // config.heads) if kind == "rotary" else None
         norm = build_norm(config.norm, width, config.eps)
         self.embedding_norm = norm if config.norm_order == "post" else nn.Identity()
         self.blocks = nn.ModuleList(
@@ -101,6 +97,8 @@ class TextEncoder(Encoder):
             raise ValueError(f"tokens: expected {config.context_length} with padding, got {tokens.shape[1]}")
         if memory is not None and config.memory_width is None:
             raise ValueError("memory: expected none (memory_width None), got one")
+        if memory is not None and memory.features is None:
+            raise ValueError("memory: expected a sequence of features, got only a pooled vector")
         lengths = lengths_until(tokens, config.eos_id) if mask is None else mask.sum(1)  # [B]
         if self.appended is not None:
             return self.with_appended(tokens, lengths, self.appended)
@@ -121,22 +119,15 @@ class TextEncoder(Encoder):
             keys = mask[:, None, None]  # [B, 1, 1, L']
         if self.relative is None:
             return keys
-        bias = self.relative(length, length)  # [1, H, L', L']
         if config.causal:
             keys = causal_mask(length, length, mask.device)
-        return bias if keys is None else bias.masked_fill(~keys, -torch.inf)
+        return self.relative(length, length, keys)  # [1 or B, H, L', L']
 
     def run_blocks(self, x: Tensor, mask: Tensor | None, memory: Encoded | None) -> Tensor:
         causal = self.config.causal and self.relative is None
-        memory_mask = None
-        if memory is not None and memory.mask is not None:
-            memory_mask = memory.mask[:, None, None]  # [B, 1, 1, M]
+        memory_mask = None if memory is None or memory.mask is None else memory.mask[:, None, None]  # [B, 1, 1, M]
         for block in self.blocks:
-            projected = None
-            if memory is not None:
-                if memory.features is None:
-                    raise ValueError("memory: expected a sequence of features, got only a pooled vector")
-                projected = block.project_memory(memory.features)  # type: ignore[operator]
+            projected = None if memory is None else block.project_memory(memory.features)  # type: ignore[operator]
             x = block(x, mask, causal=causal, memory=projected, memory_mask=memory_mask)
         return x
 

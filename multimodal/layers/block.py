@@ -9,6 +9,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from multimodal.config import check_one_of
 from multimodal.layers.attention import CrossAttention, KeysValues, SelfAttention
 from multimodal.layers.cache import KVCache
 from multimodal.layers.mlp import MLPS
@@ -41,9 +42,8 @@ class BlockConfig:
                 raise ValueError(f"{key}: expected at least 1, got {getattr(self, key)}")
         if self.width % self.heads:
             raise ValueError(f"width: expected a multiple of {self.heads} heads, got {self.width}")
-        for key, known in (("norm_order", NORM_ORDERS), ("mlp", tuple(MLPS))):
-            if getattr(self, key) not in known:
-                raise ValueError(f"{key}: expected one of {known}, got {getattr(self, key)!r}")
+        check_one_of(NORM_ORDERS, norm_order=self.norm_order)
+        check_one_of(tuple(MLPS), mlp=self.mlp)
 
 
 class Block(nn.Module):

@@ -10,10 +10,11 @@ def initialise(embedding: nn.Embedding, positions: nn.Parameter | None, blocks: 
     nn.init.normal_(embedding.weight, std=0.02)
     if positions is not None:
         nn.init.normal_(positions, std=0.01)
+    width = embedding.embedding_dim
     for block in blocks:
-        linears = {name: module for name, module in block.named_modules() if isinstance(module, nn.Linear)}
-        width: int = block.norm2.weight.shape[0]  # type: ignore[assignment,index]
-        for name, linear in linears.items():
+        for name, linear in block.named_modules():
+            if not isinstance(linear, nn.Linear):
+                continue
             std = width**-0.5
             if name in ("attention.out", "cross.out", "mlp.2", "mlp.down"):  # added to the residual stream
                 std *= (2 * len(blocks)) ** -0.5

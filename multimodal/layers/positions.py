@@ -46,12 +46,17 @@ class RelativeBias(nn.Module):
         self.bidirectional, self.buckets, self.max_distance = bidirectional, buckets, max_distance
         self.bias = nn.Embedding(buckets, heads)
 
-    def forward(self, queries: int, keys: int) -> Tensor:
-        """The bias [1, H, L, M] of the last `queries` of `keys` positions."""
+    def forward(self, queries: int, keys: int, mask: Tensor | None = None) -> Tensor:
+        """The bias [1, H, L, M] of the last `queries` of `keys` positions.
+
+        mask: bool, True = attend; where it is False, the bias is -inf. It broadcasts, so that a mask [B, 1, 1, M]
+        gives a bias [B, H, L, M].
+        """
         device = self.bias.weight.device
         query = torch.arange(keys - queries, keys, device=device)[:, None]  # [L, 1]
         distance = torch.arange(keys, device=device)[None] - query  # [L, M], negative: the key comes before
-        return self.bias(self.bucket(distance)).permute(2, 0, 1)[None]  # [L, M, H] -> [1, H, L, M]
+        bias = self.bias(self.bucket(distance)).permute(2, 0, 1)[None]  # [L, M, H] -> [1, H, L, M]
+        return bias if mask is None else bias.masked_fill(~mask, -torch.inf)
 
     def bucket(self, distance: Tensor) -> Tensor:
         """The bucket of each distance (key position - query position)."""
@@ -74,9 +79,9 @@ def resize_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
     The positions of the P tokens before the patches are kept, the n x n others are interpolated, bicubic with
     antialiasing.
     """
-    count, (down, across) = len(positions), grid
+    count = len(positions)
     side = int(count**0.5)  # n: at most one token stands before a square of patches
-    if (down, across) == (side, side):
+    if grid == (side, side):
         return positions
     before, square = positions[: count - side * side], positions[count - side * side :]
     square = square.float().unflatten(0, (1, side, side)).permute(0, 3, 1, 2)  # [n * n, W] -> [1, W, n, n]

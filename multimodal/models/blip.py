@@ -16,7 +16,7 @@ from multimodal.decoders import DECODERS, Decoder, DecoderConfig
 from multimodal.encoders import ENCODERS, Encoder, EncoderConfig
 from multimodal.layers import Encoded, Memory
 from multimodal.models.dual_encoder import DualEncoder, DualEncoderConfig, options
-from multimodal.models.encoder_decoder import with_first_token, with_pooled
+from multimodal.models.encoder_decoder import GeneratesFromOneSource, with_first_token, with_pooled
 from multimodal.models.network import MODELS, Inputs
 
 
@@ -51,23 +51,16 @@ class BlipConfig(BlipMatcherConfig):
     generation: dict[str, Any] = field(default_factory=dict)  # see `Generates.defaults`
 
 
-class Blip(BlipMatcher):
+class Blip(GeneratesFromOneSource, BlipMatcher):
     """Contrastive, matching and captioning parts over one image encoder, to be trained together."""
 
     sources = ("image",)
+    pooled_in_memory = True
 
     def __init__(self, *arguments: Any, decoder: Decoder, defaults: dict[str, Any] | None = None, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.decoder = decoder
         self.defaults = defaults or {}
-
-    def memory(self, inputs: Inputs) -> Memory:
-        """{"image": [B, 3, S, S]} -> what the decoder attends to"""
-        return self.memory_of(self.encoders["image"](inputs["image"]))
-
-    def memory_of(self, image: Encoded) -> Memory:
-        """The same for images that are encoded already."""
-        return self.decoder.project_memory(with_pooled(image))
 
 
 @dataclass(frozen=True, kw_only=True)

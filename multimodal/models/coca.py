@@ -4,9 +4,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from multimodal.decoders import DECODERS, Decoder, DecoderConfig
-from multimodal.layers import Encoded, Memory
 from multimodal.models.dual_encoder import DualEncoder, DualEncoderConfig, build_encoders, options
-from multimodal.models.network import MODELS, Inputs
+from multimodal.models.encoder_decoder import GeneratesFromOneSource
+from multimodal.models.network import MODELS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class CoCaConfig(DualEncoderConfig):
     generation: dict[str, Any] = field(default_factory=dict)  # see `Generates.defaults`
 
 
-class CoCa(DualEncoder):
+class CoCa(GeneratesFromOneSource, DualEncoder):
     """A dual encoder whose `source` encoder also gives the features that `decoder` attends to."""
 
     def __init__(
@@ -33,15 +33,6 @@ class CoCa(DualEncoder):
         self.decoder = decoder
         self.sources = (source,)
         self.defaults = defaults or {}
-
-    def memory(self, inputs: Inputs) -> Memory:
-        """A batch of the source -> what the decoder attends to"""
-        [source] = self.sources
-        return self.memory_of(self.encoders[source](inputs[source]))
-
-    def memory_of(self, encoded: Encoded) -> Memory:
-        """The same for an output of the source encoder."""
-        return self.decoder.project_memory(encoded)
 
 
 def build_coca(config: CoCaConfig) -> CoCa:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from multimodal.config import check_one_of
 from multimodal.encoders import ENCODERS, Encoder, EncoderConfig
 from multimodal.models.network import MODELS
 
@@ -63,8 +64,7 @@ class DualEncoder(nn.Module):
 
     def encode(self, modality: str, inputs: Tensor, normalize: bool = False) -> Tensor:
         """A batch of one modality -> [B, D]. Raises ValueError for a modality without an encoder."""
-        if modality not in self.encoders:
-            raise ValueError(f"modality: expected one of {list(self.modalities)}, got {modality!r}")
+        check_one_of(list(self.modalities), modality=modality)
         return self.project(modality, self.encoders[modality](inputs).pooled, normalize)
 
     def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -92,8 +92,7 @@ def build_encoders(configs: Mapping[str, Any]) -> dict[str, Encoder]:
 
 def build_projection(kind: str, width: int, embed_dim: int) -> nn.Module:
     """[B, W] -> [B, D]"""
-    if kind not in PROJECTIONS:
-        raise ValueError(f"projection: expected one of {PROJECTIONS}, got {kind!r}")
+    check_one_of(PROJECTIONS, projection=kind)
     if kind == "none":
         if width != embed_dim:
             raise ValueError(

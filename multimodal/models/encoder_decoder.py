@@ -20,7 +20,25 @@ class EncoderDecoderConfig:
     generation: dict[str, Any] = field(default_factory=dict)  # see `Generates.defaults`
 
 
-class EncoderDecoder(nn.Module):
+class GeneratesFromOneSource:
+    """`Generates` for a network whose decoder attends to the features of one of its encoders."""
+
+    encoders: nn.ModuleDict
+    decoder: Decoder
+    sources: tuple[str, ...]
+    pooled_in_memory = False  # see `EncoderDecoderConfig`
+
+    def memory(self, inputs: Inputs) -> Memory:
+        """A batch of the source -> what the decoder attends to"""
+        [source] = self.sources
+        return self.memory_of(self.encoders[source](inputs[source]))
+
+    def memory_of(self, encoded: Encoded) -> Memory:
+        """The same for an output of the source's encoder."""
+        return self.decoder.project_memory(with_pooled(encoded) if self.pooled_in_memory else encoded)
+
+
+class EncoderDecoder(GeneratesFromOneSource, nn.Module):
     """Generates text from one input of the encoder's modality."""
 
     def __init__(
@@ -32,15 +50,6 @@ class EncoderDecoder(nn.Module):
         self.sources = (encoder.modality,)
         self.pooled_in_memory = pooled_in_memory
         self.defaults = defaults or {}
-
-    def memory(self, inputs: Inputs) -> Memory:
-        """A batch of the encoder's modality -> what the decoder attends to"""
-        [source] = self.sources
-        return self.memory_of(self.encoders[source](inputs[source]))
-
-    def memory_of(self, encoded: Encoded) -> Memory:
-        """The same for an output of the encoder."""
-        return self.decoder.project_memory(with_pooled(encoded) if self.pooled_in_memory else encoded)
 
 
 def build_encoder_decoder(config: EncoderDecoderConfig) -> EncoderDecoder:

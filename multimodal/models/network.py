@@ -74,14 +74,13 @@ def abilities(network: nn.Module) -> frozenset[str]:
     "generate". "search" is for any two modalities, of which one is text; "caption" for any source but text.
     """
     can: set[str] = set()
-    if isinstance(network, Embeds) and "text" in network.modalities:
-        can |= {"classify", "search"} if len(network.modalities) > 1 else set()
+    if isinstance(network, Embeds) and "text" in network.modalities and len(network.modalities) > 1:
+        can |= {"classify", "search"}
     if isinstance(network, Generates):
-        others = [source for source in network.sources if source != "text"]
-        if others:
-            can.add("answer" if "text" in network.sources else "caption")
-        else:
+        if set(network.sources) <= {"text"}:
             can.add("generate")
+        else:
+            can.add("answer" if "text" in network.sources else "caption")
     if isinstance(network, Matches):
         can.add("match")
     return frozenset(can)

@@ -81,7 +81,6 @@ def _merged(table: Path, options: SourceOptions, rejected: list[Rejected]) -> It
 
 
 def _path_in(record: Mapping[str, Any], modality: str) -> str:
-    """The path of a modality in a row."""
     columns = COLUMNS.get(modality, (modality,))
     paths = [path.strip() for path in map(record.get, columns) if isinstance(path, str) and path.strip()]
     if not paths or "\0" in paths[0]:

@@ -66,6 +66,8 @@ class Shard:
         with open(path, "rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
         self._data = self._decompress() if packed else None
+        if not self._data and path.suffix.lower() == ".tar":  # a damaged first block may look like gzip
+            self._data = self.error = None
         self.size = path.stat().st_size if self._data is None else len(self._data)
 
     def open(self) -> io.BufferedReader | io.BytesIO:

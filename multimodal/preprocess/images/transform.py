@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from multimodal.config import to_dict
+from multimodal.config import check_one_of, to_dict
 from multimodal.preprocess.images.decode import IMAGE_SUFFIXES, open_reduced
 from multimodal.preprocess.images.rgb import ImageError
 from multimodal.preprocess.preprocessor import PREPROCESSORS, Preprocessor
@@ -66,9 +66,8 @@ class ImageTransform(Preprocessor):
                 expected = "positive numbers" if name == "std" else "numbers"
                 raise ValueError(f"{name}: expected three {expected}, got {values!r}")
             object.__setattr__(self, name, tuple(float(value) for value in values))
-        for name, known in (("resize", RESIZES), ("interpolation", INTERPOLATIONS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name}: expected one of {known}, got {getattr(self, name)!r}")
+        check_one_of(RESIZES, resize=self.resize)
+        check_one_of(INTERPOLATIONS, interpolation=self.interpolation)
 
     def __call__(self, image: "Image.Image") -> Tensor:
         """RGB image, as returned by `open_image` -> float32 [3, S, S]. Raises ValueError for other modes."""

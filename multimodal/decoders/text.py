@@ -75,11 +75,11 @@ class TextDecoder(Decoder):
         self.head = build_head(config.head, width, config.vocab_size, config.activation, config.eps)
         initialise(self.embedding, self.positions, list(self.blocks))  # type: ignore[arg-type]
         if trunk is not None:
-            self.share(trunk)
+            self.share_trunk(trunk)
         if config.tie_embeddings:
             self.head.tie(self.embedding)
 
-    def share(self, trunk: nn.Module) -> None:
+    def share_trunk(self, trunk: nn.Module) -> None:
         """Take everything of `trunk` up to its last block. Raises ValueError if the two configs do not match."""
         if not trunk.config.causal:  # type: ignore[union-attr]
             raise ValueError("trunk: expected a causal text encoder, got a bidirectional one")

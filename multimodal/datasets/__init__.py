@@ -7,16 +7,6 @@ from multimodal.datasets.shapes import draw_shapes
 from multimodal.datasets.sources import SOURCES, SampleError, SourceOptions, make_entry, open_source
 
 __all__ = [
-    "SOURCES",
-    "Batch",
-    "DataConfig",
-    "Entry",
-    "Mixture",
-    "Sample",
-    "SampleError",
-    "Source",
-    "SourceOptions",
-    "draw_shapes",
-    "make_entry",
-    "open_source",
-]
+    "SOURCES", "Batch", "DataConfig", "Entry", "Mixture", "Sample", "SampleError", "Source", "SourceOptions",
+    "draw_shapes", "make_entry", "open_source",
+]  # fmt: skip

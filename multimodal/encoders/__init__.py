@@ -13,18 +13,7 @@ from multimodal.encoders.text import TextEncoder, TextEncoderConfig
 from multimodal.encoders.timm import TimmConfig, TimmEncoder
 
 __all__ = [
-    "ENCODERS",
-    "Encoder",
-    "EncoderConfig",
-    "ImageEncoder",
-    "ImageEncoderConfig",
-    "OpenClipImageConfig",
-    "OpenClipImageEncoder",
-    "OpenClipTextConfig",
-    "OpenClipTextEncoder",
-    "TextEncoder",
-    "TextEncoderConfig",
-    "TimmConfig",
-    "TimmEncoder",
-    "pool_by_prefix",
-]
+    "ENCODERS", "Encoder", "EncoderConfig", "ImageEncoder", "ImageEncoderConfig", "OpenClipImageConfig",
+    "OpenClipImageEncoder", "OpenClipTextConfig", "OpenClipTextEncoder", "TextEncoder", "TextEncoderConfig",
+    "TimmConfig", "TimmEncoder", "pool_by_prefix",
+]  # fmt: skip

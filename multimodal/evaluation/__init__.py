@@ -9,20 +9,7 @@ from multimodal.evaluation.speed import measure_speed
 from multimodal.evaluation.validation import Validation, ValidationConfig, ValidationSet
 
 __all__ = [
-    "BENCHMARK",
-    "LABELS",
-    "PHOTOS",
-    "GalleryEntry",
-    "Report",
-    "Validation",
-    "ValidationConfig",
-    "ValidationSet",
-    "evaluate_model",
-    "evaluation_card",
-    "gallery_chart",
-    "gallery_entries",
-    "measure_speed",
-    "per_class_chart",
-    "reliability_chart",
-    "sample_photos",
-]
+    "BENCHMARK", "LABELS", "PHOTOS", "GalleryEntry", "Report", "Validation", "ValidationConfig", "ValidationSet",
+    "evaluate_model", "evaluation_card", "gallery_chart", "gallery_entries", "measure_speed", "per_class_chart",
+    "reliability_chart", "sample_photos",
+]  # fmt: skip

@@ -17,26 +17,8 @@ from multimodal.models.network import (
 )
 
 __all__ = [
-    "MAX_LOGIT_SCALE",
-    "MODELS",
-    "Blip",
-    "BlipAnswerer",
-    "BlipAnswererConfig",
-    "BlipConfig",
-    "BlipMatcher",
-    "BlipMatcherConfig",
-    "CoCa",
-    "CoCaConfig",
-    "DualEncoder",
-    "DualEncoderConfig",
-    "Embeds",
-    "EncoderDecoder",
-    "EncoderDecoderConfig",
-    "Generates",
-    "Inputs",
-    "Matches",
-    "ModelConfig",
-    "abilities",
-    "build_model",
+    "MAX_LOGIT_SCALE", "MODELS", "Blip", "BlipAnswerer", "BlipAnswererConfig", "BlipConfig", "BlipMatcher",
+    "BlipMatcherConfig", "CoCa", "CoCaConfig", "DualEncoder", "DualEncoderConfig", "Embeds", "EncoderDecoder",
+    "EncoderDecoderConfig", "Generates", "Inputs", "Matches", "ModelConfig", "abilities", "build_model",
     "encoder_configs",
-]
+]  # fmt: skip

@@ -20,28 +20,8 @@ from multimodal.preprocess.texts.tokenizer import Tokenizer
 from multimodal.preprocess.texts.tokenizer_json import lower_cased, read_tokenizer_json
 
 __all__ = [
-    "IMAGE_SUFFIXES",
-    "MAX_BYTES",
-    "OPENAI_MEAN",
-    "OPENAI_STD",
-    "PREPROCESSORS",
-    "Augment",
-    "BPETokenizer",
-    "ClipTokenizer",
-    "HFSettings",
-    "HFTokenizer",
-    "ImageError",
-    "ImageTransform",
-    "InputError",
-    "Preprocessor",
-    "Sources",
-    "Tokenizer",
-    "clean_caption",
-    "decode_all",
-    "load_preprocessor",
-    "lower_cased",
-    "open_image",
-    "read_tokenizer_json",
-    "resolve",
-    "save_preprocessor",
-]
+    "IMAGE_SUFFIXES", "MAX_BYTES", "OPENAI_MEAN", "OPENAI_STD", "PREPROCESSORS", "Augment", "BPETokenizer",
+    "ClipTokenizer", "HFSettings", "HFTokenizer", "ImageError", "ImageTransform", "InputError", "Preprocessor",
+    "Sources", "Tokenizer", "clean_caption", "decode_all", "load_preprocessor", "lower_cased", "open_image",
+    "read_tokenizer_json", "resolve", "save_preprocessor",
+]  # fmt: skip

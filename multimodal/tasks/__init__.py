@@ -9,21 +9,6 @@ from multimodal.tasks.pairs import answer, match
 from multimodal.tasks.task_model import TaskModel, embedder
 
 __all__ = [
-    "DEFAULT_TEMPLATES",
-    "Changes",
-    "Index",
-    "TaskModel",
-    "answer",
-    "caption",
-    "class_embeddings",
-    "classify",
-    "embed",
-    "embed_images",
-    "embed_named",
-    "embed_texts",
-    "embedder",
-    "generate",
-    "index_folder",
-    "match",
-    "similarity",
-]
+    "DEFAULT_TEMPLATES", "Changes", "Index", "TaskModel", "answer", "caption", "class_embeddings", "classify", "embed",
+    "embed_images", "embed_named", "embed_texts", "embedder", "generate", "index_folder", "match", "similarity",
+]  # fmt: skip

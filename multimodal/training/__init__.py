@@ -5,14 +5,6 @@ from multimodal.training.loop import TrainingError, train
 from multimodal.training.objectives import OBJECTIVES, Shared, Term, TermConfig, TermData
 
 __all__ = [
-    "OBJECTIVES",
-    "RunConfig",
-    "Shared",
-    "Term",
-    "TermConfig",
-    "TermData",
-    "TrainingError",
-    "read_run",
-    "run_config",
+    "OBJECTIVES", "RunConfig", "Shared", "Term", "TermConfig", "TermData", "TrainingError", "read_run", "run_config",
     "train",
-]
+]  # fmt: skip

@@ -12,24 +12,7 @@ from multimodal.zoo.save import load_folder, save_folder, update_card
 from multimodal.zoo.weights import CheckpointError, find_weights, read_weights, weights_sha256
 
 __all__ = [
-    "FORMATS",
-    "Checkpoint",
-    "CheckpointError",
-    "Format",
-    "ModelEntry",
-    "Models",
-    "choose_device",
-    "convert",
-    "download",
-    "fast_dtype",
-    "find_weights",
-    "load",
-    "load_folder",
-    "models",
-    "put_weights",
-    "read_weights",
-    "save_folder",
-    "update_card",
-    "verify",
-    "weights_sha256",
-]
+    "FORMATS", "Checkpoint", "CheckpointError", "Format", "ModelEntry", "Models", "choose_device", "convert",
+    "download", "fast_dtype", "find_weights", "load", "load_folder", "models", "put_weights", "read_weights",
+    "save_folder", "update_card", "verify", "weights_sha256",
+]  # fmt: skip

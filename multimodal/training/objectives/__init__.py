@@ -8,21 +8,7 @@ from multimodal.training.objectives.objective import Objective
 from multimodal.training.objectives.term import OBJECTIVES, ObjectiveConfig, Shared, Term, TermConfig, TermData
 
 __all__ = [
-    "OBJECTIVES",
-    "Captioning",
-    "CaptioningConfig",
-    "Classification",
-    "ClassificationConfig",
-    "Contrastive",
-    "ContrastiveConfig",
-    "Matching",
-    "MatchingConfig",
-    "Objective",
-    "ObjectiveConfig",
-    "Shared",
-    "Sigmoid",
-    "SigmoidConfig",
-    "Term",
-    "TermConfig",
-    "TermData",
-]
+    "OBJECTIVES", "Captioning", "CaptioningConfig", "Classification", "ClassificationConfig", "Contrastive",
+    "ContrastiveConfig", "Matching", "MatchingConfig", "Objective", "ObjectiveConfig", "Shared", "Sigmoid",
+    "SigmoidConfig", "Term", "TermConfig", "TermData",
+]  # fmt: skip

@@ -11,21 +11,11 @@ from torch import Tensor, nn
 
 from multimodal.config import check_one_of
 from multimodal.decoders.decoder import DECODERS, Decoded, Decoder
-from multimodal.layers import (
-    POSITIONS,
-    Block,
-    BlockConfig,
-    Encoded,
-    KVCache,
-    Memory,
-    RelativeBias,
-    Rotary,
-    build_block,
-    build_head,
-    build_norm,
-    causal_mask,
-    initialise,
-)
+from multimodal.layers.block import Block, BlockConfig, build_block, build_norm, initialise
+from multimodal.layers.cache import KVCache, Memory
+from multimodal.layers.features import Encoded, causal_mask
+from multimodal.layers.heads import build_head
+from multimodal.layers.positions import POSITIONS, RelativeBias, Rotary
 
 CROSS_ATTENTION = ("in_block", "after_block")
 
@@ -95,10 +85,7 @@ class TextDecoder(Decoder):
         return KVCache(len(self.blocks), self.config.context_length if capacity is None else capacity)
 
     def project_memory(self, encoded: Encoded) -> Memory:
-        """Keys and values of the features [B, M, memory_width] for every layer, computed once per input.
-
-        Raises ValueError for an encoder that gives only a pooled vector.
-        """
+        """Raises ValueError for the output of an encoder that gives only a pooled vector."""
         if encoded.features is None:
             raise ValueError("memory: expected a sequence of features to attend to, got only a pooled vector")
         mask = None if encoded.mask is None else encoded.mask[:, None, None]  # [B, 1, 1, M]
@@ -125,16 +112,9 @@ class TextDecoder(Decoder):
         mask = causal_mask(length, end, x.device) if length > 1 and not causal else None  # [L, P + L]
         if self.relative is not None:
             mask = self.relative(length, end, mask)  # [1, H, L, P + L]
-        for layer, block in enumerate(self.blocks):
-            x = block(
-                x,
-                mask,
-                causal=causal,
-                memory=None if memory is None else memory.layers[layer],
-                memory_mask=None if memory is None else memory.mask,
-                cache=cache,
-                layer=layer,
-            )
+        memory = Memory([None] * len(self.blocks)) if memory is None else memory
+        for layer, (block, projected) in enumerate(zip(self.blocks, memory.layers, strict=True)):
+            x = block(x, mask, causal, projected, memory.mask, cache, layer)
         if cache is not None:
             cache.advance(length)
         hidden = self.norm(x)

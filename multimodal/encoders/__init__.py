@@ -2,18 +2,12 @@
 
 from multimodal.encoders.encoder import ENCODERS, Encoder, EncoderConfig
 from multimodal.encoders.image import ImageEncoder, ImageEncoderConfig
-from multimodal.encoders.open_clip import (
-    OpenClipImageConfig,
-    OpenClipImageEncoder,
-    OpenClipTextConfig,
-    OpenClipTextEncoder,
-)
+from multimodal.encoders.open_clip import OpenClipImageConfig, OpenClipTextConfig
 from multimodal.encoders.prefixes import pool_by_prefix
 from multimodal.encoders.text import TextEncoder, TextEncoderConfig
 from multimodal.encoders.timm import TimmConfig, TimmEncoder
 
 __all__ = [
     "ENCODERS", "Encoder", "EncoderConfig", "ImageEncoder", "ImageEncoderConfig", "OpenClipImageConfig",
-    "OpenClipImageEncoder", "OpenClipTextConfig", "OpenClipTextEncoder", "TextEncoder", "TextEncoderConfig",
-    "TimmConfig", "TimmEncoder", "pool_by_prefix",
+    "OpenClipTextConfig", "TextEncoder", "TextEncoderConfig", "TimmConfig", "TimmEncoder", "pool_by_prefix",
 ]  # fmt: skip

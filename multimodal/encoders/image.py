@@ -10,16 +10,12 @@ from torch import Tensor, nn
 
 from multimodal.config import check_one_of
 from multimodal.encoders.encoder import ENCODERS, Encoder
-from multimodal.layers import (
-    BlockConfig,
-    ConvStem,
-    CrossAttention,
-    Encoded,
-    build_block,
-    build_norm,
-    mlp,
-    resize_positions,
-)
+from multimodal.layers.attention import CrossAttention
+from multimodal.layers.block import BlockConfig, build_block, build_norm
+from multimodal.layers.features import Encoded
+from multimodal.layers.mlp import mlp
+from multimodal.layers.positions import resize_positions
+from multimodal.layers.stem import ConvStem
 
 POOLINGS = ("token", "avg", "map", "queries")
 
@@ -85,11 +81,8 @@ class ImageEncoder(Encoder):
         self.blocks = nn.ModuleList(build_block(config) for _ in range(config.layers))
         # The queries have norms of their own.
         self.norm = nn.Identity() if config.pooling == "queries" else build_norm(config.norm, width, config.eps)
-        self.pool: nn.Module | None = None
-        if config.pooling == "map":
-            self.pool = AttentionPool(config)
-        elif config.pooling == "queries":
-            self.pool = QueryPool(config)
+        pool = {"map": AttentionPool, "queries": QueryPool}.get(config.pooling)
+        self.pool = None if pool is None else pool(config)
         self.initialise()
 
     def initialise(self) -> None:

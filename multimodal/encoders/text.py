@@ -10,19 +10,9 @@ from torch import Tensor, nn
 
 from multimodal.config import check_one_of
 from multimodal.encoders.encoder import ENCODERS, Encoder
-from multimodal.layers import (
-    POSITIONS,
-    BlockConfig,
-    Encoded,
-    RelativeBias,
-    Rotary,
-    build_block,
-    build_norm,
-    causal_mask,
-    initialise,
-    lengths_until,
-    mask_from_lengths,
-)
+from multimodal.layers.block import BlockConfig, build_block, build_norm, initialise
+from multimodal.layers.features import Encoded, causal_mask, lengths_until, mask_from_lengths
+from multimodal.layers.positions import POSITIONS, RelativeBias, Rotary
 
 POOLINGS = ("eos", "cls", "mean", "last", "appended")
 # What 'appended' pooling requires
@@ -75,16 +65,14 @@ class TextEncoder(Encoder):
         self.embedding = nn.Embedding(config.vocab_size, width)
         appends, kind = config.pooling == "appended", config.positions
         self.appended = nn.Parameter(0.01 * torch.randn(width)) if appends else None
-        self.positions = (
-            nn.Parameter(torch.empty(config.context_length + appends, width)) if kind == "learned" else None
-        )
+        length = config.context_length + appends
+        self.positions = nn.Parameter(torch.empty(length, width)) if kind == "learned" else None
         self.relative = RelativeBias(config.heads, bidirectional=not config.causal) if kind == "relative" else None
         rotary = Rotary(width // config.heads) if kind == "rotary" else None
         norm = build_norm(config.norm, width, config.eps)
         self.embedding_norm = norm if config.norm_order == "post" else nn.Identity()
-        self.blocks = nn.ModuleList(
-            build_block(config, config.memory_width, rotary=rotary) for _ in range(config.layers)
-        )
+        blocks = (build_block(config, config.memory_width, rotary=rotary) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(blocks)
         self.norm = nn.Identity() if config.norm_order == "post" else norm
         initialise(self.embedding, self.positions, list(self.blocks))  # type: ignore[arg-type]
 

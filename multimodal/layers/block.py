@@ -13,10 +13,13 @@ from multimodal.config import check_one_of
 from multimodal.layers.attention import CrossAttention, KeysValues, SelfAttention
 from multimodal.layers.cache import KVCache
 from multimodal.layers.mlp import MLPS
-from multimodal.layers.norm import build_norm
 from multimodal.layers.positions import Rotary
 
 NORM_ORDERS = ("pre", "post")
+NORMS: dict[str, Callable[[int, float], nn.Module]] = {
+    "layer": nn.LayerNorm,
+    "rms": nn.RMSNorm,  # Zhang & Sennrich 2019: no mean, no bias
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +100,12 @@ class Block(nn.Module):
         return norm(x + self.dropout(part(x))) if self.post_norm else x + self.dropout(part(norm(x)))
 
 
+def build_norm(name: str, width: int, eps: float) -> nn.Module:
+    """The norm called `name`. Raises ValueError listing the known names."""
+    check_one_of(sorted(NORMS), norm=name)
+    return NORMS[name](width, eps)
+
+
 def build_block(
     config: BlockConfig, memory_width: int | None = None, *, self_attention: bool = True, rotary: Rotary | None = None
 ) -> Block:
@@ -113,3 +122,23 @@ def build_block(
         cross = CrossAttention(width, heads, memory_width, bias, norm_memory, scale)
     mlp = MLPS[config.mlp](width, round(width * config.mlp_ratio), config.activation, bias)
     return Block(partial(norm, width), attention, cross, mlp, config.norm_order == "post", config.dropout)
+
+
+def initialise(embedding: nn.Embedding, positions: nn.Parameter | None, blocks: list[Block]) -> None:
+    """Radford et al. 2021 (CLIP's `initialize_parameters`): normal, residual outputs scaled by depth."""
+    nn.init.normal_(embedding.weight, std=0.02)
+    if positions is not None:
+        nn.init.normal_(positions, std=0.01)
+    width = embedding.embedding_dim
+    for block in blocks:
+        for name, linear in block.named_modules():
+            if not isinstance(linear, nn.Linear):
+                continue
+            std = width**-0.5
+            if name in ("attention.out", "cross.out", "mlp.2", "mlp.down"):  # added to the residual stream
+                std *= (2 * len(blocks)) ** -0.5
+            elif name in ("mlp.0", "mlp.gate", "mlp.up"):
+                std = (2 * width) ** -0.5
+            nn.init.normal_(linear.weight, std=std)
+            if linear.bias is not None:
+                nn.init.zeros_(linear.bias)

@@ -5,9 +5,8 @@ W = width, V = vocabulary
 
 from torch import Tensor, nn
 
+from multimodal.config import check_one_of
 from multimodal.layers.mlp import build_activation
-
-HEADS = ("linear", "bert")
 
 
 class LinearHead(nn.Linear):
@@ -42,8 +41,5 @@ class BertHead(nn.Module):
 
 def build_head(name: str, width: int, vocab_size: int, activation: str, eps: float) -> LinearHead | BertHead:
     """The head called `name`. Raises ValueError listing the known names."""
-    if name == "linear":
-        return LinearHead(width, vocab_size)
-    if name == "bert":
-        return BertHead(width, vocab_size, activation, eps)
-    raise ValueError(f"head: expected one of {HEADS}, got {name!r}")
+    check_one_of(("linear", "bert"), head=name)
+    return LinearHead(width, vocab_size) if name == "linear" else BertHead(width, vocab_size, activation, eps)

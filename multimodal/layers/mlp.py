@@ -9,6 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from multimodal.config import check_one_of
+
 
 class QuickGELU(nn.Module):
     """x * sigmoid(1.702 x): the activation of OpenAI's CLIP (its `model.py`)."""
@@ -28,8 +30,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 def build_activation(name: str) -> nn.Module:
     """The activation called `name`. Raises ValueError listing the known names."""
-    if name not in ACTIVATIONS:
-        raise ValueError(f"activation: expected one of {sorted(ACTIVATIONS)}, got {name!r}")
+    check_one_of(sorted(ACTIVATIONS), activation=name)
     return ACTIVATIONS[name]()
 
 

@@ -5,6 +5,7 @@ table when its type is annotated with the registry: `image: Annotated[EncoderCon
 """
 
 import dataclasses
+import inspect
 import types
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -26,21 +27,17 @@ class Registry(Generic[T]):
 
     def __init__(self, family: str) -> None:
         self.family = family  # for messages
-        self._entries: dict[str, Any] = {}
-        self._builders: dict[str, Callable[..., T]] = {}
+        self._entries: dict[str, tuple[Any, Callable[..., T] | None]] = {}  # kind -> entry and builder
 
     def register(self, kind: str, entry: Any, build: Callable[..., T] | None = None) -> None:
         """Add `entry` under the name `kind`. Raises ValueError if the name is taken."""
         if kind in self._entries:
             raise ValueError(f"{self.family}: expected a new kind, got {kind!r}, which is registered already")
-        self._entries[kind] = entry
-        if build is not None:
-            self._builders[kind] = build
+        self._entries[kind] = entry, build
 
     def unregister(self, kind: str) -> None:
         """Remove a kind, for tests and for reloading a notebook cell."""
         self._entries.pop(kind, None)
-        self._builders.pop(kind, None)
 
     def names(self) -> list[str]:
         """All registered kinds, sorted."""
@@ -48,17 +45,16 @@ class Registry(Generic[T]):
 
     def __getitem__(self, kind: str) -> Any:
         """The entry registered as `kind`. Raises ValueError listing the names if there is none."""
-        if kind not in self._entries:
-            raise ValueError(f"{self.family}: expected one of {self.names()}, got {kind!r}")
-        return self._entries[kind]
+        check_one_of(self.names(), **{self.family: kind})
+        return self._entries[kind][0]
 
     def items(self) -> list[tuple[str, Any]]:
         """Kinds and entries in the order of registration."""
-        return list(self._entries.items())
+        return [(kind, entry) for kind, (entry, _) in self._entries.items()]
 
     def kind_of(self, config: Any) -> str:
         """The kind whose config dataclass `config` is an instance of."""
-        for kind, entry in self._entries.items():
+        for kind, entry in self.items():
             if type(config) is entry:
                 return kind
         raise ValueError(
@@ -72,17 +68,15 @@ class Registry(Generic[T]):
 
     def builder(self, config: Any) -> Callable[..., T] | None:
         """The builder registered with the class of `config`."""
-        return self._builders.get(self.kind_of(config))
+        return self._entries[self.kind_of(config)][1]
 
     def from_dict(self, table: Any, where: str = "") -> Any:
         """The config that `table` describes. Its key `kind` names the class."""
         where = where or self.family
         if not isinstance(table, dict):
             raise ValueError(f"{where}: expected a table with a kind, got {table!r}")
-        kind = table.get("kind")
-        if not isinstance(kind, str) or kind not in self._entries:
-            raise ValueError(f"{where}.kind: expected one of {self.names()}, got {kind!r}")
-        return from_dict(self._entries[kind], {k: v for k, v in table.items() if k != "kind"}, where)
+        check_one_of(self.names(), **{f"{where}.kind": table.get("kind")})
+        return from_dict(self[table["kind"]], {k: v for k, v in table.items() if k != "kind"}, where)
 
     def to_dict(self, config: Any) -> dict[str, Any]:
         """The inverse of `from_dict`."""
@@ -99,16 +93,10 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
     name = where or cls.__name__
     if not isinstance(values, dict):
         raise ValueError(f"{name}: expected a table, got {values!r}")
-    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
+    fields = inspect.signature(cls).parameters
+    if unknown := sorted(set(values) - set(fields)):
         raise ValueError(f"{name}: expected keys among {sorted(fields)}, got {unknown}")
-    missing = [
-        key
-        for key, field in fields.items()
-        if key not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    ]
-    if missing:
+    if missing := [key for key, field in fields.items() if field.default is field.empty and key not in values]:
         raise ValueError(f"{name}: expected {missing}, got only {sorted(values)}")
     hints = get_type_hints(cls, include_extras=True)
     return cls(**{key: _convert(hints[key], value, f"{name}.{key}") for key, value in values.items()})
@@ -117,15 +105,11 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
 def to_dict(config: Any) -> dict[str, Any]:
     """The plain table of a dataclass. Tuples become lists and None is left out, as TOML and JSON require."""
     hints = get_type_hints(type(config), include_extras=True)
-    table = {
-        field.name: _plain(hints[field.name], getattr(config, field.name))
-        for field in dataclasses.fields(config)
-        if field.init
-    }
-    return {key: value for key, value in table.items() if value is not None}
+    values = {name: getattr(config, name) for name in inspect.signature(type(config)).parameters}
+    return {name: _plain(hints[name], value) for name, value in values.items() if value is not None}
 
 
-def check_one_of(known: Sequence[str], **values: Any) -> None:
+def check_one_of(known: Sequence[str], /, **values: Any) -> None:
     """Raise ValueError for a value that is not in `known`, under its own name."""
     for name, value in values.items():
         if value not in known:
@@ -144,7 +128,7 @@ def fill(config: T, **values: Any) -> T:
             return type(value)(inside(item) for item in value)
         return value
 
-    names = [field.name for field in dataclasses.fields(config) if field.init]  # type: ignore[arg-type]
+    names = inspect.signature(type(config)).parameters
     changes = {name: values[name] if name in values else inside(getattr(config, name)) for name in names}
     return dataclasses.replace(config, **changes)  # type: ignore[type-var]
 

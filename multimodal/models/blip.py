@@ -57,10 +57,9 @@ class Blip(GeneratesFromOneSource, BlipMatcher):
     sources = ("image",)
     pooled_in_memory = True
 
-    def __init__(self, *arguments: Any, decoder: Decoder, defaults: dict[str, Any] | None = None, **named: Any) -> None:
+    def __init__(self, *arguments: Any, decoder: Decoder, defaults: dict[str, Any], **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.decoder = decoder
-        self.defaults = defaults or {}
+        self.decoder, self.defaults = decoder, defaults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,17 +76,11 @@ class BlipAnswerer(nn.Module):
     sources = ("image", "text")
 
     def __init__(
-        self,
-        encoders: Mapping[str, Encoder],
-        decoder: Decoder,
-        matching_id: int | None = None,
-        defaults: dict[str, Any] | None = None,
+        self, encoders: Mapping[str, Encoder], decoder: Decoder, matching_id: int | None, defaults: dict[str, Any]
     ) -> None:
         super().__init__()
-        self.encoders = nn.ModuleDict(encoders)
-        self.decoder = decoder
-        self.matching_id = matching_id
-        self.defaults = defaults or {}
+        self.encoders, self.decoder = nn.ModuleDict(encoders), decoder
+        self.matching_id, self.defaults = matching_id, defaults
 
     def memory(self, inputs: Inputs) -> Memory:
         """{"image": [B, 3, S, S], "text": [B, Q]}, row b with row b -> what the decoder attends to"""

@@ -21,18 +21,10 @@ class CoCaConfig(DualEncoderConfig):
 class CoCa(GeneratesFromOneSource, DualEncoder):
     """A dual encoder whose `source` encoder also gives the features that `decoder` attends to."""
 
-    def __init__(
-        self,
-        *arguments: Any,
-        decoder: Decoder,
-        source: str = "image",
-        defaults: dict[str, Any] | None = None,
-        **named: Any,
-    ) -> None:
+    def __init__(self, *arguments: Any, decoder: Decoder, source: str, defaults: dict[str, Any], **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.decoder = decoder
-        self.sources = (source,)
-        self.defaults = defaults or {}
+        self.sources, self.defaults = (source,), defaults
 
 
 def build_coca(config: CoCaConfig) -> CoCa:

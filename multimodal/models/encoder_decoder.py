@@ -41,15 +41,11 @@ class GeneratesFromOneSource:
 class EncoderDecoder(GeneratesFromOneSource, nn.Module):
     """Generates text from one input of the encoder's modality."""
 
-    def __init__(
-        self, encoder: Encoder, decoder: Decoder, pooled_in_memory: bool = False, defaults: dict[str, Any] | None = None
-    ) -> None:
+    def __init__(self, encoder: Encoder, decoder: Decoder, pooled_in_memory: bool, defaults: dict[str, Any]) -> None:
         super().__init__()
-        self.encoders = nn.ModuleDict({encoder.modality: encoder})
-        self.decoder = decoder
+        self.encoders, self.decoder = nn.ModuleDict({encoder.modality: encoder}), decoder
         self.sources = (encoder.modality,)
-        self.pooled_in_memory = pooled_in_memory
-        self.defaults = defaults or {}
+        self.pooled_in_memory, self.defaults = pooled_in_memory, defaults
 
 
 def build_encoder_decoder(config: EncoderDecoderConfig) -> EncoderDecoder:
@@ -62,9 +58,7 @@ def with_pooled(encoded: Encoded) -> Encoded:
     """The features with the pooled vector, a class token, before them: [B, N, W] -> [B, 1 + N, W]"""
     if encoded.features is None:
         return encoded
-    mask = encoded.mask
-    if mask is not None:
-        mask = torch.cat([torch.ones_like(mask[:, :1]), mask], 1)
+    mask = None if encoded.mask is None else torch.cat([torch.ones_like(encoded.mask[:, :1]), encoded.mask], 1)
     return Encoded(torch.cat([encoded.pooled[:, None], encoded.features], 1), encoded.pooled, mask)
 
 

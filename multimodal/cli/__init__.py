@@ -16,11 +16,8 @@ from typer.core import TyperGroup
 import multimodal as mm
 from multimodal.cli import console
 from multimodal.cli.checkpoints import convert, download, models, verify
-from multimodal.cli.demo import demo
-from multimodal.cli.find import index, search
-from multimodal.cli.images import ask, caption, classify, embed, match
-from multimodal.cli.make import shapes, train
-from multimodal.cli.measure import evaluate
+from multimodal.cli.images import ask, caption, classify, demo, embed, index, match, search
+from multimodal.cli.training import evaluate, shapes, train
 
 __all__ = ["main"]
 

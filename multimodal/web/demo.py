@@ -1,7 +1,9 @@
 """A demo of a model: its classes, captions and searches on some photographs."""
 
+import json
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import multimodal as mm
@@ -10,47 +12,11 @@ from multimodal.metrics import read_measures
 from multimodal.model import Model
 from multimodal.preprocess import resolve
 from multimodal.results import Hit, Results
-from multimodal.web.page import Demo, Photo, Search, render_page
+from multimodal.web.page import Demo, Photo, Search
 
-SEARCHES = (
-    "a cat looking at the camera",
-    "a cup of coffee on a wooden table",
-    "a red motorcycle",
-    "a rocket at night",
-    "a woman in an orange space suit",
-    "a man taking a picture",
-)
-OWN_LABELS = (
-    *("person", "group of people", "child", "dog", "cat", "bird", "horse", "flower", "forest", "mountain"),
-    *("beach", "lake", "snow", "sunset", "city street", "building", "room", "food", "car", "bicycle", "boat"),
-)
-OWN_SEARCHES = (
-    "people smiling",
-    "children playing",
-    "a dog running",
-    "a street in a city",
-    "mountains and a lake",
-    "food on a table",
-)
+# Default queries and labels, the title of each metric on the page, and the legend
+TEXTS = json.loads(Path(__file__).with_name("demo.json").read_text(encoding="utf-8"))
 TOP_K = 4  # scores per photograph and hits per search
-HEADLINES = {  # metric -> its title on the page
-    "zero_shot_top1": "top-1 accuracy",
-    "text_to_image_recall@10": "recall@10",
-    "CIDEr": "captions, CIDEr",
-}
-LEGEND = (
-    "The figures. Top-1 accuracy: share of images whose class the model ranks first among all classes of the "
-    "set. Recall@10: share of sentences whose image is among the first ten results. CIDEr: similarity of the "
-    "captions to sentences that people wrote."
-)
-
-
-def demo_page(model: Model, images: Any = None, **settings: Any) -> str:
-    """The HTML page of `make_demo` with the same arguments.
-
-    >>> Path("demo.html").write_text(demo_page(model, "photos/"))  # doctest: +SKIP
-    """
-    return render_page(make_demo(model, images, **settings))
 
 
 def make_demo(
@@ -64,9 +30,9 @@ def make_demo(
     """
     start = time.perf_counter()
     if labels is None:
-        labels = LABELS if images is None else OWN_LABELS
+        labels = LABELS if images is None else TEXTS["own_labels"]
     if queries is None:
-        queries = SEARCHES if images is None else OWN_SEARCHES
+        queries = TEXTS["searches" if images is None else "own_searches"]
     sources = (sample_photos() if images is None else resolve(images))._replace(single=False)
     classes: Results[Any] = model.classify(sources, list(labels), top_k=TOP_K)
     lost = {item.name: item.reason for item in classes.rejected}
@@ -89,7 +55,7 @@ def make_demo(
     footer = [f"Made by multimodal {mm.__version__} with {model!r} in {took}."]
     if figures:
         notes.append("The figures were measured on images that the model was not trained on.")
-        footer.insert(0, LEGEND)
+        footer.insert(0, TEXTS["legend"])
     notes.append("The answers below are the model's own, unselected and uncorrected. Some are wrong.")
     size = model.transform.image_size
     facts = {"parameters": f"{model.num_parameters / 1e6:.1f} M", "input": f"{size} × {size} pixels"}
@@ -100,7 +66,7 @@ def make_demo(
 def _figures(model: Model) -> dict[str, str]:
     """The headline figures on the model's card, by title."""
     return {
-        f"{each.dataset} · {HEADLINES[each.measure]}": each.shown
+        f"{each.dataset} · {TEXTS['headlines'][each.measure]}": each.shown
         for each in read_measures(model.card.get("figures"))
-        if each.measure in HEADLINES and each.strategy is None
+        if each.measure in TEXTS["headlines"] and each.strategy is None
     }

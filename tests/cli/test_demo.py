@@ -9,9 +9,9 @@ import sys
 import pytest
 from PIL import Image
 
-from multimodal.cli.demo import MAX_PHOTOS
+from multimodal.cli.images import MAX_PHOTOS
 from multimodal.evaluation import LABELS, PHOTOS
-from multimodal.web.demo import SEARCHES
+from multimodal.web.demo import TEXTS
 from tests.web.page import Page
 
 here = importlib.util.find_spec("skimage") is not None
@@ -27,13 +27,13 @@ def test_the_photographs_of_scikit_image(run, folder, tmp_path, monkeypatch):
     assert "skimage" not in sys.modules
     for name in PHOTOS:
         assert f"\n{name}: " in done.out
-    for query in SEARCHES:
+    for query in TEXTS["searches"]:
         assert f"“{query}”: " in done.out
     assert "12.5 %" in done.out  # the figure on the card
     page = Page((tmp_path / "demo.html").read_text(encoding="utf-8"))
     assert "script" not in page.tags
     assert "link" not in page.tags
-    assert len(page.images) == len(PHOTOS) + 4 * len(SEARCHES)
+    assert len(page.images) == len(PHOTOS) + 4 * len(TEXTS["searches"])
     assert all(link is not None and link.startswith("data:image/jpeg;base64,") for link in page.links)
     first = Image.open(io.BytesIO(base64.b64decode((page.images[-1]["src"] or "").partition(",")[2])))
     assert max(first.size) >= 200

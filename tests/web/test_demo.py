@@ -7,7 +7,7 @@ import pytest
 import multimodal as mm
 from multimodal.evaluation import PHOTOS
 from multimodal.metrics import Measure
-from multimodal.web import demo_page, make_demo, render_page
+from multimodal.web import make_demo, render_page
 from tests.web.page import Page
 
 FIGURES = [
@@ -21,7 +21,7 @@ FIGURES = [
 def test_a_page_of_a_folder(make_model, photos):
     model = make_model()
     model.card = {"about": "A <test>.", "figures": mm.evaluation.Report(tuple(FIGURES)).figures()}
-    page = Page(mm.web.demo_page(model, photos, labels=["<cat>", "dog"], queries=["a & b"]))
+    page = Page(render_page(make_demo(model, photos, labels=["<cat>", "dog"], queries=["a & b"])))
     assert len(page.images) == 6 + 4  # photographs and hits
     assert all(image["src"].startswith("data:image/jpeg;base64,") for image in page.images)
     for expected in ("A <test>.", "<cat>", "“a & b”", "12.5 %", "0.300", "captions 6 photographs", mm.__version__):
@@ -31,7 +31,7 @@ def test_a_page_of_a_folder(make_model, photos):
 
 
 def test_a_page_without_figures_has_no_legend(make_model, photos):
-    assert "The figures" not in Page(demo_page(make_model(decoder=False), photos)).text
+    assert "The figures" not in Page(render_page(make_demo(make_model(decoder=False), photos))).text
 
 
 def test_unreadable_images_are_listed(make_model, photos):

@@ -5,7 +5,6 @@ of all ranks together are the batch of a single process.
 """
 
 import copy
-import itertools
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -183,12 +182,9 @@ class Mixture:
             names=[self.sources[row.source].names[row.sample] for row in rows],
         )
 
-    def batches(
-        self, start_step: int = 0, stop_step: int | None = None, workers: int = 1
-    ) -> Generator[Batch, None, None]:
+    def batches(self, start_step: int, stop_step: int, workers: int) -> Generator[Batch, None, None]:
         """`batch(step)` for each step from `start_step`, in order, prepared by background processes: `prefetch`."""
-        steps = itertools.count(start_step) if stop_step is None else range(start_step, stop_step)
-        return prefetch(self.batch, zip(steps), workers)
+        return prefetch(self.batch, range(start_step, stop_step), workers)
 
     def _keys(self, row: BatchRow) -> list[tuple[object, ...]]:
         """Rows that share one of these keys are positives of each other."""

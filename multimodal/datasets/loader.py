@@ -9,12 +9,11 @@ from typing import Any, TypeVar, cast
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-A = TypeVar("A")
 T = TypeVar("T")
 START_METHOD = "fork" if sys.platform == "linux" else None  # None: the default of the platform
 
 
-def prefetch(make: Callable[[A], T], arguments: Sequence[A], workers: int) -> Generator[T, None, None]:
+def prefetch(make: Callable[[Any], T], arguments: Sequence[Any], workers: int) -> Generator[T, None, None]:
     """`make(a)` for each `a` of `arguments`, in order, from `workers` processes (0: lazily, in this one).
 
     Forked processes share everything that `make` holds; spawned ones share its tensors and copy the rest. They
@@ -22,8 +21,8 @@ def prefetch(make: Callable[[A], T], arguments: Sequence[A], workers: int) -> Ge
     """
     if workers < 0:
         raise ValueError(f"workers: expected 0 or more, got {workers}")
-    loader: DataLoader[Any] = DataLoader(
-        cast("Dataset[A]", arguments),
+    loader: DataLoader[T] = DataLoader(
+        cast("Dataset[Any]", arguments),
         batch_size=None,
         collate_fn=make,  # is called in the worker, with one argument at a time
         num_workers=workers,

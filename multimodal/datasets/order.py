@@ -1,6 +1,7 @@
 """Which samples are in which batch: pure functions of (seed, step), so that any step can be repeated."""
 
 from collections.abc import Hashable, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -52,23 +53,16 @@ def connected_components(keys: Sequence[Sequence[Hashable]]) -> list[int]:
     return [root(row) for row in range(len(keys))]
 
 
-class EpochOrder:
-    """An endless order over `size` samples, taken `count` at a time: each epoch is a new permutation.
+def epoch_samples(size: int, count: int, seed: Sequence[int], step: int) -> np.ndarray:
+    """The samples of batch `step`, [count], if each epoch is a new permutation of `size` samples.
 
     A batch that ends one epoch and starts the next may have a sample twice: two rows of one group.
     """
+    epoch, place = np.divmod(np.arange(step * count, (step + 1) * count), size)
+    return np.concatenate([permutation(size, (*seed, e))[place[epoch == e]] for e in np.unique(epoch).tolist()])
 
-    def __init__(self, size: int, count: int, seed: Sequence[int]) -> None:
-        self.size, self.count, self.seed = size, count, seed
-        self._latest = (-1, np.empty(0, int))  # an epoch and its permutation
 
-    def take(self, step: int) -> np.ndarray:
-        """The samples of batch `step`, [count]."""
-        epoch, place = np.divmod(np.arange(step * self.count, (step + 1) * self.count), self.size)
-        return np.concatenate([self.epoch(e)[place[epoch == e]] for e in np.unique(epoch).tolist()])
-
-    def epoch(self, epoch: int) -> np.ndarray:
-        """The permutation of one epoch, [size]."""
-        if epoch != self._latest[0]:
-            self._latest = (epoch, np.random.default_rng([*self.seed, epoch]).permutation(self.size))
-        return self._latest[1]
+@lru_cache(maxsize=8)  # the current epoch of a few sources
+def permutation(size: int, seed: tuple[int, ...]) -> np.ndarray:
+    """A random order of `size` samples, [size], that depends on the seed alone."""
+    return np.random.default_rng(seed).permutation(size)

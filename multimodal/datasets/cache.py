@@ -69,11 +69,7 @@ class ImageCache(TensorCache):
 
 
 def load_inputs(
-    source: Source,
-    inputs: Mapping[str, Preprocessor],
-    image_size: int,
-    augment: Augment | None = None,
-    progress: bool = True,
+    source: Source, inputs: Mapping[str, Preprocessor], image_size: int, augment: Augment, progress: bool
 ) -> dict[str, TensorCache]:
     """Read everything that the preprocessors `inputs` need of `source`; images are kept at image_size C.
 
@@ -81,9 +77,7 @@ def load_inputs(
     """
     count = len(source)
     caches = {
-        modality: ImageCache(count, each, image_size, augment or Augment())
-        if modality == "image"
-        else TensorCache(count, each)
+        modality: ImageCache(count, each, image_size, augment) if modality == "image" else TensorCache(count, each)
         for modality, each in inputs.items()
     }
 
@@ -98,9 +92,10 @@ def load_inputs(
     rows = Sources(list(range(count if caches else 0)), names, single=False, strict=False)
     size = sum(cache.nbytes for cache in caches.values()) / 1e9
     bar = tqdm(decode_all(rows, store), f"reading {source.path} ({size:.2f} GB)", len(rows.items), disable=not progress)
-    failed = {row: result.reason for row, result in bar if isinstance(result, Rejected)}
-    if failed:
-        for cache in caches.values():
-            cache.keep([row for row in range(count) if row not in failed])
-        source.reject(failed)
+    failed = {row: result for row, result in bar if isinstance(result, Rejected)}
+    readable = [row for row in range(count) if row not in failed]
+    for cache in caches.values():
+        cache.keep(readable)
+    source.entries = [source.entries[row] for row in readable]
+    source.rejected += failed.values()
     return caches

@@ -84,8 +84,7 @@ class CachedSource:
         self.names = [f"{config.path}/{entry.name}" for entry in source.entries]
         self.labels = [entry.label for entry in source.entries]
         self.captions = np.array([number(text) for entry in source.entries for text in entry.captions])
-        counts = [len(entry.captions) for entry in source.entries]
-        self.first = np.cumsum([0, *counts])  # [N + 1] into captions
+        self.first = np.cumsum([0, *(len(entry.captions) for entry in source.entries)])  # [N + 1] into captions
         captions_by_label: dict[str, set[tuple[str, ...]]] = {}
         for entry in source.entries:
             if entry.label is not None:

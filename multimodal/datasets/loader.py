@@ -3,8 +3,8 @@
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Generator, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -13,24 +13,21 @@ T = TypeVar("T")
 START_METHOD = "fork" if sys.platform == "linux" else None  # None: the default of the platform
 
 
-def prefetch(make: Callable[..., T], arguments: Iterable[tuple[Any, ...]], workers: int) -> Generator[T, None, None]:
-    """`make(*a)` for each `a` of `arguments`, in order, from `workers` processes (0: lazily, in this one).
+def prefetch(make: Callable[[Any], T], arguments: Sequence[Any], workers: int) -> Generator[T, None, None]:
+    """`make(a)` for each `a` of `arguments`, in order, from `workers` processes (0: lazily, in this one).
 
     Forked processes share everything that `make` holds; spawned ones share its tensors and copy the rest. They
     start at once and end with the iterator: exhausted, closed or dropped. Errors of `make` are raised here.
     """
     if workers < 0:
         raise ValueError(f"workers: expected 0 or more, got {workers}")
-    if workers == 0:
-        return (make(*argument) for argument in arguments)
     loader: DataLoader[T] = DataLoader(
-        _Calls(make),
+        cast("Dataset[Any]", arguments),
         batch_size=None,
-        sampler=arguments,
+        collate_fn=make,  # is called in the worker, with one argument at a time
         num_workers=workers,
-        collate_fn=_unchanged,
         worker_init_fn=_start_worker,
-        multiprocessing_context=START_METHOD,
+        multiprocessing_context=START_METHOD if workers else None,
         generator=torch.Generator(),  # the loader draws a seed: keep the global generator untouched
     )
     with warnings.catch_warnings():
@@ -38,20 +35,6 @@ def prefetch(make: Callable[..., T], arguments: Iterable[tuple[Any, ...]], worke
         warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # more than cores
         return (item for item in iter(loader))  # a generator can be closed, which drops the loader's iterator
-
-
-class _Calls(Dataset[T]):
-    """A function as a Dataset."""
-
-    def __init__(self, make: Callable[..., T]) -> None:
-        self.make = make
-
-    def __getitem__(self, arguments: tuple[Any, ...]) -> T:
-        return self.make(*arguments)
-
-
-def _unchanged(item: T) -> T:
-    return item
 
 
 def _start_worker(worker: int) -> None:

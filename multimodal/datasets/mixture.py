@@ -5,7 +5,6 @@ of all ranks together are the batch of a single process.
 """
 
 import copy
-import itertools
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -17,7 +16,7 @@ from torch import Tensor
 from multimodal.datasets.cache import load_inputs
 from multimodal.datasets.cached_source import BatchRow, CachedSource, DataConfig
 from multimodal.datasets.loader import prefetch
-from multimodal.datasets.order import EpochOrder, connected_components, interleave, rows_per_source
+from multimodal.datasets.order import connected_components, epoch_samples, interleave, rows_per_source
 from multimodal.datasets.sources import open_source
 from multimodal.preprocess import Tokenizer
 from multimodal.preprocess.preprocessor import Preprocessor
@@ -48,8 +47,8 @@ class Mixture:
     def __init__(
         self,
         configs: Sequence[DataConfig],
-        root: str | Path = ".",
-        inputs: Mapping[str, Preprocessor] | None = None,
+        root: str | Path,
+        inputs: Mapping[str, Preprocessor],
         *,
         image_size: int = 0,
         cache_size: int = 0,
@@ -62,13 +61,13 @@ class Mixture:
     ) -> None:
         if not configs:
             raise ValueError("data: expected at least one source, got none")
-        inputs = dict(inputs or {})
-        tokenizer = inputs.pop("text", None)
+        tokenizer = inputs.get("text")
+        inputs = {modality: each for modality, each in inputs.items() if modality != "text"}
         self.modalities = tuple(inputs)  # without "text"
         if "image" in inputs and cache_size < 1:
             raise ValueError(f"cache_size: expected at least 1, got {cache_size}")
         self.rank, self.world_size = rank, world_size
-        counts = self._configure([config.weight for config in configs], batch_size, image_size, seed)
+        self._configure([config.weight for config in configs], batch_size, image_size, seed)
         suffixes = {modality: tuple(each.suffixes) for modality, each in inputs.items()}
         opened = [
             open_source(Path(root, config.path), config.templates, suffixes, config.kind).thin(config.limit)
@@ -91,8 +90,7 @@ class Mixture:
             self.rejected += [Rejected(f"{config.path}/{item.name}", item.reason) for item in source.rejected]
         self.texts = list(text_ids)
         self.label_names = sorted({label for source in self.sources for label in source.templated})
-        self._label_ids = {label: i for i, label in enumerate(self.label_names)}
-        self._set_order(counts)
+        self._label_ids: dict[str | None, int] = {None: -1} | {label: i for i, label in enumerate(self.label_names)}
         self._tokens: np.ndarray | None = None  # [T, L], the tokens of `texts`
         self._same_text = np.arange(len(self.texts))  # [T], equal for equal tokens
         if tokenizer is not None:
@@ -101,11 +99,11 @@ class Mixture:
     def mixed(self, weights: Sequence[float], batch_size: int, image_size: int, seed: int) -> "Mixture":
         """The same samples, which are shared, in other batches; a source of weight 0 is left out."""
         other = copy.copy(self)
-        other._set_order(other._configure(weights, batch_size, image_size, seed))
+        other._configure(weights, batch_size, image_size, seed)
         return other
 
-    def _configure(self, weights: Sequence[float], batch_size: int, image_size: int, seed: int) -> list[int]:
-        """Check and keep the arguments. Returns the number of rows of each source in a batch."""
+    def _configure(self, weights: Sequence[float], batch_size: int, image_size: int, seed: int) -> None:
+        """Check and keep the arguments."""
         if "image" in self.modalities and image_size < 1:
             raise ValueError(f"image_size: expected at least 1, got {image_size}")
         if batch_size < 1:
@@ -116,15 +114,8 @@ class Mixture:
                 f"got rank {self.rank}, world_size {self.world_size}, batch_size {batch_size}"
             )
         self.image_size, self.batch_size, self.seed = image_size, batch_size, seed
-        return rows_per_source(weights, batch_size)
-
-    def _set_order(self, counts: Sequence[int]) -> None:
-        self._row_source = interleave(counts)  # [B]
-        self._orders = {
-            i: EpochOrder(len(source.names), count, (self.seed, 0, i))
-            for i, (source, count) in enumerate(zip(self.sources, counts, strict=True))
-            if count
-        }
+        self._counts = rows_per_source(weights, batch_size)  # rows of each source in a batch
+        self._row_source = interleave(self._counts)  # [B]
 
     def __len__(self) -> int:
         """The number of samples in all sources."""
@@ -153,8 +144,9 @@ class Mixture:
         if self._tokens is None:
             raise ValueError('tokenizer: expected one in inputs["text"] or by use_tokenizer, got none')
         index = np.empty(self.batch_size, int)
-        for i, order in self._orders.items():
-            index[self._row_source == i] = order.take(step)
+        for i, count in enumerate(self._counts):
+            if count:
+                index[self._row_source == i] = epoch_samples(len(self.sources[i].names), count, (self.seed, 0, i), step)
         random = np.random.default_rng([self.seed, 1, step])
         draws = random.random((self.batch_size, 2)).tolist()
         seeds = random.integers(2**63, size=self.batch_size).tolist()
@@ -174,21 +166,17 @@ class Mixture:
             items = [caches[row.source].item(row.sample, seed, self.image_size) for row, seed in drawn]
             inputs[modality] = caches[0].collate(items)
         inputs["text"] = torch.from_numpy(self._tokens[[row.text for row in rows]].astype(np.int64))
-        labels = [self.sources[row.source].labels[row.sample] for row in rows]
         return Batch(
             inputs=inputs,
             groups=torch.tensor(groups),
             captioning=torch.tensor([row.captioning for row in rows]),
-            labels=torch.tensor([-1 if name is None else self._label_ids[name] for name in labels]),
+            labels=torch.tensor([self._label_ids[self.sources[row.source].labels[row.sample]] for row in rows]),
             names=[self.sources[row.source].names[row.sample] for row in rows],
         )
 
-    def batches(
-        self, start_step: int = 0, stop_step: int | None = None, workers: int = 1
-    ) -> Generator[Batch, None, None]:
+    def batches(self, start_step: int, stop_step: int, workers: int) -> Generator[Batch, None, None]:
         """`batch(step)` for each step from `start_step`, in order, prepared by background processes: `prefetch`."""
-        steps = itertools.count(start_step) if stop_step is None else range(start_step, stop_step)
-        return prefetch(self.batch, zip(steps), workers)
+        return prefetch(self.batch, range(start_step, stop_step), workers)
 
     def _keys(self, row: BatchRow) -> list[tuple[object, ...]]:
         """Rows that share one of these keys are positives of each other."""

@@ -1,6 +1,7 @@
 """Which samples are in which batch: pure functions of (seed, step), so that any step can be repeated."""
 
 from collections.abc import Hashable, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -52,52 +53,16 @@ def connected_components(keys: Sequence[Sequence[Hashable]]) -> list[int]:
     return [root(row) for row in range(len(keys))]
 
 
-class EpochOrder:
-    """An endless order over `size` samples, taken `count` at a time: each sample once per epoch.
+def epoch_samples(size: int, count: int, seed: Sequence[int], step: int) -> np.ndarray:
+    """The samples of batch `step`, [count], if each epoch is a new permutation of `size` samples.
 
-    Each epoch is a new permutation. A batch that holds the end of one epoch and the start of the next has no
-    sample twice if `count <= size`.
+    A batch that ends one epoch and starts the next may have a sample twice: two rows of one group.
     """
+    epoch, place = np.divmod(np.arange(step * count, (step + 1) * count), size)
+    return np.concatenate([permutation(size, (*seed, e))[place[epoch == e]] for e in np.unique(epoch).tolist()])
 
-    def __init__(self, size: int, count: int, seed: Sequence[int]) -> None:
-        if size < 1 or count < 1:
-            raise ValueError(f"size and count: expected at least 1, got size {size} and count {count}")
-        self.size, self.count, self.seed = size, count, list(seed)
-        self._latest = (0, self._shuffle(0))  # an epoch and its permutation
 
-    def take(self, step: int) -> np.ndarray:
-        """The samples of batch `step`, [count]."""
-        position = np.arange(step * self.count, (step + 1) * self.count)
-        epoch, place = np.divmod(position, self.size)
-        return np.concatenate([self.epoch(int(e))[place[epoch == e]] for e in np.unique(epoch)])
-
-    def epoch(self, epoch: int) -> np.ndarray:
-        """The permutation of one epoch, [size]."""
-        start, order = self._latest
-        if epoch != start and self.size >= 2 * self.count:  # the end of the previous epoch is never repaired
-            start = max(epoch - 1, 0)
-            order = self._shuffle(start)
-        elif epoch < start:  # few samples: each epoch depends on all previous ones
-            start, order = 0, self._shuffle(0)
-        for e in range(start + 1, epoch + 1):
-            order = self._repaired(order, e)
-        self._latest = (epoch, order)
-        return order
-
-    def _repaired(self, before: np.ndarray, epoch: int) -> np.ndarray:
-        """This epoch's permutation, whose head repeats no sample of the batch that it shares with `before`."""
-        order = self._shuffle(epoch)
-        tail = epoch * self.size % self.count  # rows of the shared batch from the previous epoch
-        head = self.count - tail
-        if not tail or self.count > self.size:
-            return order
-        taken = np.zeros(self.size, bool)
-        taken[before[self.size - tail :]] = True
-        clashes = np.flatnonzero(taken[order[:head]])
-        spare = head + np.flatnonzero(~taken[order[head : self.count]])[: len(clashes)]
-        order = order.copy()
-        order[clashes], order[spare] = order[spare], order[clashes]
-        return order
-
-    def _shuffle(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([*self.seed, epoch]).permutation(self.size)
+@lru_cache(maxsize=8)  # the current epoch of a few sources
+def permutation(size: int, seed: tuple[int, ...]) -> np.ndarray:
+    """A random order of `size` samples, [size], that depends on the seed alone."""
+    return np.random.default_rng(seed).permutation(size)

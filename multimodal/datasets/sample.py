@@ -1,12 +1,17 @@
 """Samples of a data source, read on demand."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from multimodal.preprocess import clean_caption
 from multimodal.results import Rejected
+
+
+class SampleError(ValueError):
+    """A sample that cannot be used; the message is the reason in a few words."""
 
 
 class Sample(NamedTuple):
@@ -40,9 +45,12 @@ class Entry:
 
 
 class Source(Sequence[Sample]):
-    """A sequence of samples whose inputs are read on demand. `rejected` lists unusable items with a reason."""
+    """A sequence of samples whose inputs are read on demand. `rejected` lists unusable items with a reason.
 
-    def __init__(self, path: str | Path, entries: Iterable[Entry], rejected: Iterable[Rejected]) -> None:
+    A reader may start with an empty source and append to `entries`, each within a block `rejecting(name)`.
+    """
+
+    def __init__(self, path: str | Path, entries: Iterable[Entry] = (), rejected: Iterable[Rejected] = ()) -> None:
         self.path = Path(path)
         self.entries = list(entries)
         self.rejected = list(rejected)
@@ -61,14 +69,15 @@ class Source(Sequence[Sample]):
         count = len(self)
         if limit is None or count <= limit:
             return self
-        if limit < 1:
-            raise ValueError(f"limit: expected at least 1, got {limit}")
         return Source(self.path, [self.entries[i * count // limit] for i in range(limit)], self.rejected)
 
-    def reject(self, reasons: Mapping[int, str]) -> None:
-        """Move the samples at these indices to `rejected`."""
-        self.rejected += [Rejected(self.entries[i].name, reason) for i, reason in sorted(reasons.items())]
-        self.entries = [entry for i, entry in enumerate(self.entries) if i not in reasons]
+    @contextmanager
+    def rejecting(self, name: str) -> Iterator[None]:
+        """A SampleError or OSError within the block puts the item `name` into `rejected`."""
+        try:
+            yield
+        except (SampleError, OSError) as error:
+            self.rejected.append(Rejected(name, str(getattr(error, "strerror", None) or error)))
 
     def summary(self) -> str:
         """One line: the number of samples, the number of rejected items and the first three of them."""
@@ -79,14 +88,13 @@ class Source(Sequence[Sample]):
         return f"Source({str(self.path)!r}: {self.summary()})"
 
 
-def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
-    """Templates as a tuple. Raises ValueError unless each has one `{}` for the label."""
+def check_templates(templates: Sequence[str]) -> None:
+    """Raise ValueError unless each template has one `{}` for the label."""
     if isinstance(templates, str):
         raise ValueError(f"templates: expected a list of strings with a {{}} in each, got {templates!r}")
     for template in templates:
         if not isinstance(template, str) or template.count("{}") != 1:
             raise ValueError(f"template: expected a string with one {{}} for the label, got {template!r}")
-    return tuple(templates)
 
 
 def label_captions(label: str, templates: Sequence[str]) -> tuple[str, ...]:

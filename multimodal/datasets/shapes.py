@@ -4,6 +4,7 @@ import io
 import json
 import math
 import tarfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,25 +17,31 @@ from multimodal.files import atomic_write
 SIDE = 64
 FINE = 4  # shapes are drawn this much larger and scaled down, for soft edges
 SHAPES = ("circle", "square", "triangle", "star", "heart", "ring", "cross", "moon")
+_STAR = np.arange(10) * math.pi / 5 - math.pi / 2  # angles
+_HEART = np.linspace(0, 2 * math.pi, 48, endpoint=False)
+POLYGONS = {  # corners [P, 2] in a unit circle, y down
+    "square": np.array([(-0.82, -0.82), (0.82, -0.82), (0.82, 0.82), (-0.82, 0.82)]),
+    "triangle": np.array([(0.0, -1.0), (0.95, 0.75), (-0.95, 0.75)]),
+    "cross": np.array([
+        (-0.32, -0.95), (0.32, -0.95), (0.32, -0.32), (0.95, -0.32), (0.95, 0.32), (0.32, 0.32),
+        (0.32, 0.95), (-0.32, 0.95), (-0.32, 0.32), (-0.95, 0.32), (-0.95, -0.32), (-0.32, -0.32),
+    ]),
+    "star": np.where(np.arange(10) % 2, 0.45, 1.05)[:, None] * np.stack([np.cos(_STAR), np.sin(_STAR)], 1),
+    "heart": np.stack([
+        16 * np.sin(_HEART) ** 3,
+        -13 * np.cos(_HEART) + 5 * np.cos(2 * _HEART) + 2 * np.cos(3 * _HEART) + np.cos(4 * _HEART),
+    ], 1) / 16,
+}  # fmt: skip
 COLORS = {
-    "red": (214, 40, 40),
-    "orange": (245, 138, 28),
-    "yellow": (246, 216, 50),
-    "green": (46, 160, 67),
-    "blue": (42, 92, 214),
-    "purple": (132, 58, 178),
-    "pink": (244, 140, 190),
-    "brown": (118, 70, 38),
-}
+    "red": (214, 40, 40), "orange": (245, 138, 28), "yellow": (246, 216, 50), "green": (46, 160, 67),
+    "blue": (42, 92, 214), "purple": (132, 58, 178), "pink": (244, 140, 190), "brown": (118, 70, 38),
+}  # fmt: skip
 BACKGROUNDS = {"white": (240, 240, 240), "gray": (140, 140, 140), "black": (22, 22, 22), "beige": (222, 206, 170)}
 RADII = {"large": (13.0, 15.0), "small": (9.0, 10.5)}  # pixels
 PLACES = {
-    "top left corner": (0.29, 0.29),
-    "top right corner": (0.71, 0.29),
-    "bottom left corner": (0.29, 0.71),
-    "bottom right corner": (0.71, 0.71),
-    "middle": (0.5, 0.5),
-}
+    "top left corner": (0.29, 0.29), "top right corner": (0.71, 0.29),
+    "bottom left corner": (0.29, 0.71), "bottom right corner": (0.71, 0.71), "middle": (0.5, 0.5),
+}  # fmt: skip
 RELATIONS = {"above": "below", "below": "above", "left of": "right of", "right of": "left of"}
 AXES = {"above": (0, -1), "below": (0, 1), "left of": (-1, 0), "right of": (1, 0)}  # x, y (down)
 
@@ -49,13 +56,11 @@ class DrawnShapes:
     bytes: int
 
     def __str__(self) -> str:
-        return (
-            f"{self.train} training and {self.val} validation images of coloured shapes in {self.folder} "
-            f"(train/000.tar and val/000.tar, {self.bytes / 1e6:.1f} MB)"
-        )
+        counts = f"{self.train} training and {self.val} validation images of coloured shapes"
+        return f"{counts} in {self.folder} (train/000.tar and val/000.tar, {self.bytes / 1e6:.1f} MB)"
 
     def to_dict(self) -> dict[str, Any]:
-        return {"folder": str(self.folder), "train": self.train, "val": self.val, "bytes": self.bytes}
+        return {**vars(self), "folder": str(self.folder)}
 
 
 class Item(NamedTuple):
@@ -110,25 +115,27 @@ def draw(rng: np.random.Generator) -> tuple[bytes, dict[str, Any]]:
     slope = strength * (x * math.cos(angle) + y * math.sin(angle))  # a gradient in a random direction
     canvas = np.array(BACKGROUNDS[background]) + rng.uniform(-8, 8) + slope[..., None]  # [SIDE, SIDE, 3]
     items = [first := _item(rng)]
+    record: dict[str, Any] = {}
     if rng.random() < 0.5:
         place = _pick(rng, PLACES)
         centres = [np.array(PLACES[place]) * SIDE]
-        captions = [
+        record["captions"] = [
             f"a {first} on a {background} background",
             f"{_an(first)} in the {place}",
             f"there is one {first.shape}, it is {first.size} and {first.color}",
             f"a {background} picture with a {first} in the {place}",
             f"a {first} in the {place} of a {background} background",
         ]
+        record["label"] = f"{first.color} {first.shape}"
     else:
-        other = _item(rng)
+        other = first
         while other[1:] == first[1:]:
             other = _item(rng)
         items.append(other)
         relation = _pick(rng, RELATIONS)
         offset = np.array(AXES[relation]) * 0.235 * SIDE
         centres = [SIDE / 2 + offset, SIDE / 2 - offset]
-        captions = [
+        record["captions"] = [
             f"a {first} {relation} a {other} on a {background} background",
             f"a {other} {RELATIONS[relation]} a {first} on a {background} background",
             f"{_an(first)} {relation} {_an(other)}",
@@ -143,9 +150,6 @@ def draw(rng: np.random.Generator) -> tuple[bytes, dict[str, Any]]:
     canvas += rng.normal(0, rng.uniform(0, 7), canvas.shape)  # noise, whose strength varies
     buffer = io.BytesIO()
     Image.fromarray(np.clip(canvas.round(), 0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
-    record: dict[str, Any] = {"captions": captions}
-    if len(items) == 1:
-        record["label"] = f"{first.color} {first.shape}"
     return buffer.getvalue(), record
 
 
@@ -156,6 +160,8 @@ def shape_mask(shape: str, centre: np.ndarray, radius: float, turn: float) -> np
     """
     from PIL import Image, ImageDraw
 
+    if shape not in SHAPES:
+        raise ValueError(f"shape: expected one of {', '.join(SHAPES)}, got {shape!r}")
     image = Image.new("L", (SIDE * FINE, SIDE * FINE))
     pen = ImageDraw.Draw(image)
     middle = np.asarray(centre) * FINE
@@ -164,35 +170,12 @@ def shape_mask(shape: str, centre: np.ndarray, radius: float, turn: float) -> np
     if shape in ("circle", "ring", "moon"):
         pen.circle(tuple(middle), radius, fill=255)
     else:
-        pen.polygon([(x, y) for x, y in middle + radius * _outline(shape) @ rotation.T], fill=255)
+        pen.polygon([(x, y) for x, y in middle + radius * POLYGONS[shape] @ rotation.T], fill=255)
     if shape == "ring":
         pen.circle(tuple(middle), radius * 0.55, fill=0)
     if shape == "moon":
         pen.circle(tuple(middle + radius * 0.5 * rotation[:, 0]), radius * 0.85, fill=0)
     return np.asarray(image.reduce(FINE), dtype=np.float64) / 255
-
-
-def _outline(shape: str) -> np.ndarray:
-    """Corners [P, 2] in a unit circle, y down."""
-    if shape == "square":
-        return np.array([(-0.82, -0.82), (0.82, -0.82), (0.82, 0.82), (-0.82, 0.82)])
-    if shape == "triangle":
-        return np.array([(0.0, -1.0), (0.95, 0.75), (-0.95, 0.75)])
-    if shape == "cross":
-        a, b = 0.32, 0.95
-        quarter = np.array([(-a, -b), (a, -b), (a, -a)])
-        turns = [np.array([(c, d), (-d, c)]) for c, d in ((1, 0), (0, 1), (-1, 0), (0, -1))]
-        return np.concatenate([quarter @ turn for turn in turns])
-    if shape == "star":
-        angle = np.arange(10) * math.pi / 5 - math.pi / 2
-        length = np.where(np.arange(10) % 2, 0.45, 1.05)
-        return length[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
-    if shape == "heart":
-        t = np.linspace(0, 2 * math.pi, 48, endpoint=False)
-        x = 16 * np.sin(t) ** 3
-        y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
-        return np.stack([x, -y], 1) / 16
-    raise ValueError(f"shape: expected one of {', '.join(SHAPES)}, got {shape!r}")
 
 
 def _an(item: Item) -> str:
@@ -201,8 +184,8 @@ def _an(item: Item) -> str:
 
 
 def _item(rng: np.random.Generator) -> Item:
-    return Item(_pick(rng, RADII), _pick(rng, COLORS), SHAPES[rng.integers(len(SHAPES))])
+    return Item(_pick(rng, RADII), _pick(rng, COLORS), _pick(rng, SHAPES))
 
 
-def _pick(rng: np.random.Generator, names: dict[str, Any]) -> str:
+def _pick(rng: np.random.Generator, names: Collection[str]) -> str:
     return list(names)[rng.integers(len(names))]

@@ -7,12 +7,12 @@ from PIL import Image
 
 from multimodal.datasets import open_source
 from multimodal.datasets.cache import load_inputs
-from multimodal.preprocess import ImageTransform
+from multimodal.preprocess import Augment, ImageTransform
 
 
 def load_images(source, size, resize="crop"):
     inputs = {"image": ImageTransform(size, resize=resize)}
-    return load_inputs(source, inputs, size, progress=False)["image"].items
+    return load_inputs(source, inputs, size, Augment(), progress=False)["image"].items
 
 
 def png(array):

@@ -2,7 +2,7 @@
 
 from multimodal.datasets.sources.folder import FolderReader
 from multimodal.datasets.sources.lines import LinesReader
-from multimodal.datasets.sources.record import SampleError, SourceOptions, make_entry
+from multimodal.datasets.sources.record import SourceOptions, make_entry
 from multimodal.datasets.sources.registry import SOURCES, open_source
 from multimodal.datasets.sources.table import TableReader
 from multimodal.datasets.sources.tar import TarReader
@@ -13,4 +13,4 @@ SOURCES.register("folder", FolderReader())
 SOURCES.register("table", TableReader())
 SOURCES.register("tar", TarReader())
 
-__all__ = ["SOURCES", "SampleError", "SourceOptions", "make_entry", "open_source"]
+__all__ = ["SOURCES", "SourceOptions", "make_entry", "open_source"]

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from multimodal.datasets.sample import Entry, Source
-from multimodal.datasets.sources.record import MAX_RECORD_BYTES, SampleError, SourceOptions, make_entry
+from multimodal.datasets.sample import Source
+from multimodal.datasets.sources.record import MAX_RECORD_BYTES, SourceOptions, make_entry
 from multimodal.results import Rejected
 
 
@@ -17,29 +17,24 @@ class LinesReader:
         return path.suffix.lower() == ".txt" and not path.is_dir()
 
     def read(self, path: Path, options: SourceOptions) -> Source:
-        entries: list[Entry] = []
-        rejected: list[Rejected] = []
-        for name, line in numbered_lines(path):
-            try:
-                if isinstance(line, SampleError):
-                    raise line
+        source = Source(path)
+        for name, line in numbered_lines(source):
+            with source.rejecting(name):
                 text = line.decode("utf-8-sig", "surrogateescape")
-                entries.append(make_entry(name, {}, {"text": text}, options))
-            except SampleError as error:
-                rejected.append(Rejected(name, str(error)))
-        return Source(path, entries, rejected)
+                source.entries.append(make_entry(name, {}, {"text": text}, options))
+        return source
 
 
-def numbered_lines(path: Path) -> Iterator[tuple[str, bytes | SampleError]]:
-    """`FILE:LINE` and contents of each line that is not blank, or a SampleError for a line too long."""
-    with open(path, "rb") as file:
+def numbered_lines(source: Source) -> Iterator[tuple[str, bytes]]:
+    """`FILE:LINE` and contents of each line that is not blank. Lines that are too long are rejected."""
+    with open(source.path, "rb") as file:
         number = 0
         while line := file.readline(MAX_RECORD_BYTES + 1):
             number += 1
-            name = f"{path.name}:{number}"
+            name = f"{source.path.name}:{number}"
             if len(line) > MAX_RECORD_BYTES:
                 while not line.endswith(b"\n") and (line := file.readline(MAX_RECORD_BYTES)):
                     pass
-                yield name, SampleError(f"the line is longer than {MAX_RECORD_BYTES} bytes")
+                source.rejected.append(Rejected(name, f"the line is longer than {MAX_RECORD_BYTES} bytes"))
             elif line.strip():
                 yield name, line

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from multimodal.datasets.sample import Entry, Stored, check_templates, label_captions
+from multimodal.datasets.sample import Entry, SampleError, Stored, check_templates, label_captions
 from multimodal.preprocess import IMAGE_SUFFIXES, clean_caption
 
 MAX_RECORD_BYTES = 1_000_000  # of the JSON or text of one sample
@@ -33,10 +33,6 @@ class SourceOptions:
         """The modality of files with this suffix; None if it belongs to no wanted modality."""
         suffix = suffix.lower()
         return next((name for name, suffixes in self.suffixes.items() if suffix in suffixes), None)
-
-
-class SampleError(ValueError):
-    """A sample that cannot be used; the message is the reason in a few words."""
 
 
 def parse_record(data: bytes) -> dict[str, Any]:

@@ -59,8 +59,7 @@ def _contents(path: Path) -> str:
     return f"a folder with {names}" if names else "an empty folder"
 
 
-def visible(path: Path) -> list[Path]:
-    """The files and folders in a folder, sorted, without hidden ones; a file stands for itself."""
-    if not path.is_dir():
-        return [path]
-    return sorted(item for item in path.iterdir() if not item.name.startswith("."))
+def visible(path: Path, suffixes: tuple[str, ...] = ("",)) -> list[Path]:
+    """The files and folders with these suffixes in a folder, sorted, without hidden ones; a file stands for itself."""
+    found = (item for item in path.iterdir() if not item.name.startswith(".")) if path.is_dir() else [path]
+    return sorted(item for item in found if item.name.lower().endswith(suffixes))

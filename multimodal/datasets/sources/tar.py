@@ -10,12 +10,11 @@ import io
 import tarfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
-from multimodal.datasets.sample import Entry, Source
-from multimodal.datasets.sources import record as records
-from multimodal.datasets.sources.record import MAX_RECORD_BYTES, SampleError, SourceOptions
+from multimodal.datasets.sample import Entry, SampleError, Source
+from multimodal.datasets.sources.record import MAX_RECORD_BYTES, SourceOptions, captions_of, make_entry, parse_record
 from multimodal.datasets.sources.registry import visible
 from multimodal.files import printable
 from multimodal.results import Rejected
@@ -38,19 +37,14 @@ class TarReader:
     expects = "a .tar, .tar.gz or .tgz shard, or a folder of shards"
 
     def recognises(self, path: Path) -> bool:
-        return bool(_shards(path))
+        return bool(visible(path, TAR_SUFFIXES))
 
     def read(self, path: Path, options: SourceOptions) -> Source:
-        entries: list[Entry] = []
-        rejected: list[Rejected] = []
-        for shard in _shards(path) or [path]:
-            _index(shard, options, entries, rejected)
-        return Source(path, entries, rejected)
-
-
-def _shards(path: Path) -> list[Path]:
-    """The shard at `path`, or the shards in the folder `path`."""
-    return [each for each in visible(path) if each.name.lower().endswith(TAR_SUFFIXES)]
+        source = Source(path)
+        for file in visible(path, TAR_SUFFIXES) or [path]:
+            with source.rejecting(file.name):
+                _index(Shard(file), options, source)
+        return source
 
 
 class Shard:
@@ -95,11 +89,10 @@ class _HeaderFile(io.BufferedReader):
         return super().read(min(size, MAX_HEADER_BYTES) if size is not None and size >= 0 else 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """A regular file in a shard."""
 
-    shard: Shard = field(repr=False)
+    shard: Shard
     name: str
     offset: int
     size: int
@@ -113,35 +106,26 @@ class Member:
         return data
 
 
-def _index(path: Path, options: SourceOptions, entries: list[Entry], rejected: list[Rejected]) -> None:
-    """Append the samples of one shard to `entries` and everything unusable to `rejected`."""
-    try:
-        shard = Shard(path)
-    except OSError as error:
-        rejected.append(Rejected(path.name, f"cannot be opened: {error.strerror or error}"))
-        return
+def _index(shard: Shard, options: SourceOptions, source: Source) -> None:
+    """Append the samples of one shard to `source.entries` and everything unusable to `source.rejected`."""
     keys: dict[str, dict[str, Member]] = {}
     repeated: set[str] = set()
-    for found in walk(shard):
-        if isinstance(found, Rejected):
-            rejected.append(found)
-            continue
-        key, suffix = _split(found.name)
-        first = keys.setdefault(key, {}).setdefault(options.modality_of(suffix) or suffix, found)
-        if first != found and key not in repeated:
-            rejected.append(Rejected(f"{path.name}/{key}", f"a second {suffix}; the first is kept"))
-            repeated.add(key)
+    for member in walk(shard, source.rejected):
+        key, suffix = _split(member.name)
+        name = f"{shard.path.name}/{key}"
+        first = keys.setdefault(name, {}).setdefault(options.modality_of(suffix) or suffix, member)
+        if first != member and name not in repeated:
+            source.rejected.append(Rejected(name, f"a second {suffix}; the first is kept"))
+            repeated.add(name)
     if shard.error is not None:
-        rejected.append(Rejected(path.name, shard.error))
-    for key, members in keys.items():
-        try:
-            entries.append(_entry(f"{path.name}/{key}", members, options))
-        except SampleError as error:
-            rejected.append(Rejected(f"{path.name}/{key}", str(error)))
+        source.rejected.append(Rejected(shard.path.name, shard.error))
+    for name, members in keys.items():
+        with source.rejecting(name):
+            source.entries.append(_entry(name, members, options))
 
 
-def walk(shard: Shard) -> Iterator[Member | Rejected]:
-    """The regular files of a shard in order, and a Rejected for everything else, after which the walk goes on."""
+def walk(shard: Shard, rejected: list[Rejected]) -> Iterator[Member]:
+    """The regular files of a shard in order; everything else goes to `rejected`, and the walk goes on."""
     lost, ended = False, False
     empty = io.BytesIO(bytes(BLOCK))  # opening reads the first header, which may be damaged in the shard
     with _HeaderFile(shard.open(), BUFFER) as file, tarfile.open(fileobj=empty, mode="r:", encoding="utf-8") as archive:
@@ -155,22 +139,20 @@ def walk(shard: Shard) -> Iterator[Member | Rejected]:
                 ended = not file.read(BLOCK).strip(b"\0")  # goes on: archives may be concatenated
                 archive.offset = start + BLOCK
                 if not ended and not lost:
-                    yield Rejected(f"{shard.path.name}@{start}", f"damaged header ({error}); searched on")
+                    rejected.append(Rejected(f"{shard.path.name}@{start}", f"damaged header ({error}); searched on"))
                 lost = lost or not ended
                 continue
-            size, data, name = header.size, header.offset_data, f"{shard.path.name}/{printable(header.name)}"
+            size, data, name = header.size, header.offset_data, printable(header.name)
             ended, lost = False, not header.issparse() and not 0 <= size <= shard.size - data
-            if lost:
-                yield Rejected(name, f"its size, {size} bytes, reaches past the end")
             # An untrustworthy size must not skip anything, and nothing may lead backwards.
             archive.offset = data if lost else max(archive.offset, data)
-            problem = _problem(header)
-            if not lost and problem is not None:
-                yield Rejected(name, problem)
-            elif not lost and header.isreg():
-                yield Member(shard, printable(header.name), data, size)
+            problem = f"its size, {size} bytes, reaches past the end" if lost else _problem(header)
+            if problem is not None:
+                rejected.append(Rejected(f"{shard.path.name}/{name}", problem))
+            elif header.isreg():
+                yield Member(shard, name, data, size)
     if not ended and not lost and shard.error is None:
-        yield Rejected(shard.path.name, "it has no end mark: it was cut off, samples may be missing")
+        rejected.append(Rejected(shard.path.name, "it has no end mark: it was cut off, samples may be missing"))
 
 
 def _problem(header: tarfile.TarInfo) -> str | None:
@@ -201,13 +183,10 @@ def _entry(name: str, members: dict[str, Member], options: SourceOptions) -> Ent
     for suffix in (".json", ".txt"):
         if suffix in members and (size := members[suffix].size) > MAX_RECORD_BYTES:
             raise SampleError(f"its json or txt has {size} bytes, at most {MAX_RECORD_BYTES} are read")
-    record = records.parse_record(members[".json"].read()) if ".json" in members else {}
-    if ".txt" in members and not records.captions_of(record):
-        try:
-            record["captions"] = [members[".txt"].read().decode("utf-8-sig")]
-        except UnicodeDecodeError:
-            raise SampleError("its txt is not UTF-8") from None
-    return records.make_entry(name, {modality: members[modality] for modality in options.suffixes}, record, options)
+    record = parse_record(members[".json"].read()) if ".json" in members else {}
+    if ".txt" in members and not captions_of(record):
+        record["captions"] = members[".txt"].read().decode("utf-8-sig", "surrogateescape")
+    return make_entry(name, {modality: members[modality] for modality in options.suffixes}, record, options)
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -214,7 +214,7 @@ def test_incomplete_and_repeated_samples(shard, pairs, jpeg):
         "a.tar/lonely": "it has no captions",
         "a.tar/blind": "it has no image (found: .json)",
         "a.tar/empty": f"its image has 0 bytes, expected 1 to {64 * 2**20}",
-        "a.tar/latin": "its txt is not UTF-8",
+        "a.tar/latin": "its text is not valid Unicode",
         "a.tar/README": "it has no image (found: no suffix)",
         "a.tar/001": "a second .jpg; the first is kept",
         "a.tar/002": "a second .png; the first is kept",

@@ -30,7 +30,7 @@ def per_class_chart(sets: dict[str, ClassificationPredictions]) -> bytes:
     tables = {name: accuracy_by_class(found) for name, found in sets.items()}
     shown = {name: _ends(table) for name, table in tables.items()}
     height = 1.2 + 0.19 * max(map(len, shown.values()))
-    panels = _panels(len(sets), 1, 4.2, height)
+    panels = make_panels(len(sets), 1, 4.2, height)
     for axis, (name, rows) in zip(panels, shown.items(), strict=True):
         axis.barh(range(len(rows)), [100 * (value or 0) for _, value in rows], color=BLUE)
         axis.set_yticks(range(len(rows)), [escape(label) for label, _ in rows], fontsize=7)
@@ -40,7 +40,7 @@ def per_class_chart(sets: dict[str, ClassificationPredictions]) -> bytes:
         axis.set_title(f"{escape(name)}: top-1 of each class, %\n{len(tables[name])} classes{note}", fontsize=9)
         axis.tick_params(axis="x", labelsize=8)
         axis.grid(axis="x", alpha=0.3)
-    return _encoded(panels)
+    return encode_figure(panels)
 
 
 def _ends(table: dict[str, float | None]) -> list[tuple[str, float | None]]:
@@ -51,7 +51,7 @@ def _ends(table: dict[str, float | None]) -> list[tuple[str, float | None]]:
 
 def reliability_chart(sets: dict[str, ClassificationPredictions]) -> bytes:
     """Reliability diagrams, accuracy over confidence; one panel per data set: a PNG."""
-    panels = _panels(len(sets), 1, 3.4, 3.6)
+    panels = make_panels(len(sets), 1, 3.4, 3.6)
     for axis, (name, found) in zip(panels, sets.items(), strict=True):
         confidence, accuracy, images = reliability(found.probabilities, found.labels)
         ece = expected_calibration_error(found.probabilities, found.labels)
@@ -66,12 +66,12 @@ def reliability_chart(sets: dict[str, ClassificationPredictions]) -> bytes:
         axis.set(xlim=(0, 1), ylim=(0, 1))
         axis.tick_params(labelsize=8)
         axis.legend(fontsize=7, loc="upper left")
-    return _encoded(panels)
+    return encode_figure(panels)
 
 
 def gallery_chart(entries: Sequence[GalleryEntry], across: int = 4) -> bytes:
     """Photographs with the model's answers, wrong answers first: a JPEG."""
-    panels = _panels(across, -(-len(entries) // across), 2.9, 3.5)
+    panels = make_panels(across, -(-len(entries) // across), 2.9, 3.5)
     for axis, entry in zip(panels, sorted(entries, key=lambda entry: entry.correct), strict=False):
         axis.imshow(entry.image)
         verdict = "correct" if entry.correct else f"wrong: it is {entry.truth}"
@@ -81,7 +81,7 @@ def gallery_chart(entries: Sequence[GalleryEntry], across: int = 4) -> bytes:
     for axis in panels:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    return _encoded(panels, "jpeg")
+    return encode_figure(panels, "jpeg")
 
 
 def escape(text: str) -> str:
@@ -89,7 +89,7 @@ def escape(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def _panels(across: int, down: int, width: float, height: float) -> list[Any]:
+def make_panels(across: int, down: int, width: float, height: float) -> list[Any]:
     """The axes of a new figure, `width` by `height` inches each, row by row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -99,7 +99,8 @@ def _panels(across: int, down: int, width: float, height: float) -> list[Any]:
     return list(figure.subplots(down, across, squeeze=False).flat)
 
 
-def _encoded(panels: list[Any], kind: str = "png") -> bytes:
+def encode_figure(panels: list[Any], kind: str = "png") -> bytes:
+    """The figure of the panels as an image file."""
     buffer = io.BytesIO()
     panels[0].figure.savefig(buffer, format=kind, dpi=100)
     return buffer.getvalue()

@@ -1,10 +1,11 @@
-"""Measures of a model on one data set, during training and in a benchmark.
+"""Measures of a model on data sets: on those of a run file during training, and on the standard ones of a benchmark.
 
 I = images, S = sentences, C = classes, D = embedding width
 """
 
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from multimodal.config import from_dict
 from multimodal.datasets import Sample, open_source
 from multimodal.datasets.sample import check_templates
 from multimodal.evaluation.report import Report
@@ -69,7 +71,7 @@ class ValidationSet:
         self.config = config
         self.rejected = tuple(Rejected(f"{config.name}/{item.name}", item.reason) for item in complete.rejected)
         self.class_names = sorted({entry.label for entry in complete.entries if entry.label is not None})
-        self.source = complete if config.limit is None else complete.thin(config.limit)
+        self.source = complete.thin(config.limit)
         if "classify" in config.tasks and len(self.class_names) < 2:
             raise ValueError(f"{config.name}: expected at least 2 classes, got {self.class_names}")
 
@@ -116,7 +118,7 @@ class ValidationSet:
         embeddings = model.embed_texts(list(unique))[[unique[text] for _, text in texts]]
         return image_text_ranks(images.float(), embeddings.float(), torch.tensor([i for i, _ in texts]))
 
-    def captions(self, model: Model, strategy: Strategy = DEFAULT[0]) -> list[str]:
+    def captions(self, model: Model, strategy: Strategy) -> list[str]:
         """One sentence per image, in the order of `source`."""
         chunks = self._by_chunk(model, f"captions, {describe(strategy)}", partial(model.caption, strategy=strategy))
         return [caption.text for chunk in chunks for caption in chunk]
@@ -154,3 +156,25 @@ class Validation:
         """strategies: images are captioned once with each"""
         with torch.no_grad():
             return sum((each.measure(model, strategies) for each in self.sets), Report())
+
+
+# The standard validation sets, written like those of a run file
+_TABLES = tomllib.loads(Path(__file__).with_name("benchmark.toml").read_text(encoding="utf-8"))["validation"]
+BENCHMARK = tuple(from_dict(ValidationConfig, table, "validation") for table in _TABLES)
+
+
+def evaluate_model(
+    model: Model, root: str | Path, limit: int | None = None, strategies: Sequence[Strategy] = DEFAULT
+) -> Report:
+    """Measure `model` on each set of `BENCHMARK` that exists under `root`.
+
+    limit: at most this many images per set, evenly spaced; compare figures with equal limits only.
+    strategies: images are captioned once with each. Tasks that the model does not support are skipped.
+    Raises FileNotFoundError if no set exists.
+    """
+    existing = [config for config in BENCHMARK if Path(root, config.path).exists()]
+    if not existing:
+        known = ", ".join(config.path for config in BENCHMARK)
+        raise FileNotFoundError(f"benchmark: expected one of {known} in {root}, got none")
+    useful = [replace(config, limit=limit) for config in existing if set(config.tasks) & set(model.can)]
+    return Validation(useful, root)(model, strategies)

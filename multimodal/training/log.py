@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from multimodal.evaluation.charts import encode_figure, make_panels
 from multimodal.files import atomic_write, write_text
 
 COLUMNS = 4  # panels beside each other
@@ -32,8 +33,6 @@ class MetricsLog:
 def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
     """A PNG over the steps: the loss and its terms, the learning rate, and a panel for each validation measure
     with a line for each data set (figures are named `dataset/measure`), once there are two evaluations."""
-    from matplotlib.figure import Figure
-
     panels: dict[str, dict[str, list[tuple[int, float]]]] = {"loss": {}, "learning rate": {}}
     for row in rows:
         for name in (key for key in row if key not in NOT_TERMS):
@@ -46,9 +45,7 @@ def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
     if len({row["step"] for row in rows if "validation" in row}) < 2:  # one point is no curve
         panels = {title: panels[title] for title in ("loss", "learning rate")}
     across = min(COLUMNS, len(panels))
-    down = -(-len(panels) // across)
-    figure = Figure(figsize=(4 * across, 3 * down), layout="constrained")  # needs no display and no backend
-    axes = figure.subplots(down, across).ravel()
+    axes = make_panels(across, -(-len(panels) // across), 4, 3)
     for axis, (title, lines) in zip(axes, panels.items(), strict=False):
         for label, points in lines.items():
             axis.plot(*zip(*points, strict=True), marker="." if len(points) < 20 else "", label=label or None)
@@ -60,4 +57,4 @@ def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
     for axis in axes[len(panels) :]:
         axis.remove()
     with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=100)
+        file.write(encode_figure(axes))

@@ -4,7 +4,9 @@ A step is a pure function of the run file, its number and the weights: batch, au
 step n are the same whether or not the run was stopped before.
 """
 
+import ctypes
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
 
 from multimodal.config import to_dict
 from multimodal.datasets import Batch, Mixture
@@ -24,7 +27,6 @@ from multimodal.model import Model
 from multimodal.models import MAX_LOGIT_SCALE
 from multimodal.training.config import RunConfig, Stage
 from multimodal.training.log import MetricsLog, draw_curves
-from multimodal.training.memory import keep_freed_memory
 from multimodal.training.objectives import Objective, TermData
 from multimodal.training.optimizer import hidden_matrices, learning_rate, make_optimizer
 from multimodal.training.precision import MasterWeights
@@ -34,6 +36,7 @@ from multimodal.zoo import choose_device, fast_dtype, load_folder, save_folder, 
 
 Evaluate = Callable[[Model], Report]
 STATE = "state.safetensors"
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h of glibc
 
 
 class TrainingError(ValueError):
@@ -80,24 +83,17 @@ class Run:
         if rank() == 0:
             clear_leftovers(out)
         resume = (out / STATE).exists()
-        other = config.start_from
-        start = None if other is None else load_folder(other, torch.device("cpu"), torch.float32)
+        cpu = torch.device("cpu")
+        start = None if config.start_from is None else load_folder(config.start_from, cpu, torch.float32)
         self.inputs = make_inputs(config, start, out)
         self.plan = config.plan()
         self.total = self.plan[-1].end  # steps
         first = self.plan[0]
+        cache_size = config.cache_size or (config.image_size or 1) * 9 // 8
         self.mixture = Mixture(
-            config.data,
-            root,
-            self.inputs,
-            image_size=first.image_size or 1,
-            cache_size=config.cache_size or (config.image_size or 1) * 9 // 8,
-            batch_size=first.batch_size,
-            seed=config.seed,
-            rank=rank(),
-            world_size=world_size(),
-            progress=rank() == 0,
-        )
+            config.data, root, self.inputs, image_size=first.image_size or 1, cache_size=cache_size,
+            batch_size=first.batch_size, seed=config.seed, rank=rank(), world_size=world_size(), progress=rank() == 0,
+        )  # fmt: skip
         if rank() == 0:
             print(self.mixture.summary())
         self.tokenizer = make_tokenizer(config, start, self.mixture, out, resume)
@@ -109,8 +105,7 @@ class Run:
             self.prepare(stage)
         self.dtype = fast_dtype(device) if config.precision == "auto" else getattr(torch, config.precision)
         self.progress = load_progress(out / STATE, self.fingerprint) if resume else Progress()
-        left = [stage for stage in self.plan if self.progress.step < stage.end]
-        self.begin(left[0] if left else self.plan[-1])
+        self.begin(next((stage for stage in self.plan if self.progress.step < stage.end), self.plan[-1]))
         if resume:
             # Between two stages, the saved moments belong to the one before.
             fresh = self.progress.step == self.stage.start
@@ -120,7 +115,6 @@ class Run:
         self.report = Report()
         self.measured_at = -1  # the step of `report`
         self.window: list[dict[str, Tensor]] = []  # the terms of the steps since the last log
-        self.window_start = time.perf_counter()
 
     def prepare(self, stage: Stage) -> Mixture:
         """The batches of a stage; its terms are weighed, and what it does not train is frozen. Raises ValueError."""
@@ -145,18 +139,10 @@ class Run:
 
     def go(self) -> None:
         """All steps that are left; then the model folder."""
-        from tqdm import tqdm
-
-        bar = tqdm(
-            total=sum(stage.steps * stage.batch_size for stage in self.plan),
-            initial=self.samples(self.progress.step),
-            unit=" samples",
-            unit_scale=True,
-            desc=self.config.name,
-            disable=rank() > 0,
-        )
+        total, initial = self.samples(self.total), self.samples(self.progress.step)
+        name, hidden = self.config.name, rank() > 0
         self.window_start = time.perf_counter()
-        with bar:
+        with tqdm(total=total, initial=initial, unit=" samples", unit_scale=True, desc=name, disable=hidden) as bar:
             for stage in self.plan:
                 if self.progress.step >= stage.end:
                     continue
@@ -207,10 +193,8 @@ class Run:
         if "image" in inputs:
             inputs["image"] = self.inputs["image"].normalize(inputs["image"])  # type: ignore[attr-defined]
         inputs = {key: x.to(self.dtype) if x.is_floating_point() else x for key, x in inputs.items()}
-        groups, captioning, labels = (
-            tensor.to(self.device) for tensor in (batch.groups, batch.captioning, batch.labels)
-        )
-        return Batch(inputs, groups, captioning, labels, batch.names)
+        moved = {name: getattr(batch, name).to(self.device) for name in ("groups", "captioning", "labels")}
+        return batch._replace(inputs=inputs, **moved)
 
     def after(self, done: int) -> None:
         """Log, evaluate and save, each if it is due after `done` steps."""
@@ -279,3 +263,18 @@ def _not_finite(step: int, terms: dict[str, Tensor], norm: float, names: list[st
     values = ", ".join(f"{name} {float(term):g}" for name, term in terms.items())
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     return f"step {step}: expected finite numbers, got {values}, gradient norm {norm:g}; samples: {shown}"
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc's malloc to keep freed memory instead of returning it to the system.
+
+    A training step frees and allocates the same large activations again and again; by default each time costs a page
+    fault per 4 KiB. Does nothing on systems other than Linux with glibc.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "gnu_get_libc_version"):
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+        libc.mallopt(M_TOP_PAD, 64 << 20)

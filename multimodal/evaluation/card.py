@@ -22,8 +22,7 @@ SAMPLES = json.loads(Path(__file__).with_name("sample_photos.json").read_text(en
 PHOTOS: dict[str, str] = SAMPLES["photos"]
 LABELS: list[str] = SAMPLES["labels"]
 THUMBNAIL = 320  # pixels, in the gallery
-IMAGES, TEXTS, SIDE = 64, 256, 256  # inputs of one round of `measure_speed`; pixels
-ROUNDS = 3
+IMAGES, TEXTS, SIDE, ROUNDS = 64, 256, 256, 3  # of `measure_speed`: inputs of a round, side in pixels, rounds
 
 
 def evaluation_card(model: Model, report: Report) -> tuple[dict[str, Any], dict[str, bytes]]:

@@ -1,13 +1,15 @@
-"""Charts of an evaluation as encoded images: classes, calibration, and a gallery of answers."""
+"""Charts as encoded images: classes, calibration, a gallery of answers, and the curves of a training run."""
 
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from multimodal.metrics import ClassificationPredictions, accuracy_by_class, expected_calibration_error, reliability
 
 MAX_BARS = 40  # classes with a bar each; of more classes, the best and the worst half of this number
+MAX_ACROSS = 4  # panels beside each other, of curves
+NOT_TERMS = {"step", "lr", "scale", "grad_norm", "samples_per_second", "seconds", "validation"}  # in the log of a run
 BLUE, GRAY = "#2f6fde", "#b9bcc2"
 
 
@@ -30,7 +32,7 @@ def per_class_chart(sets: dict[str, ClassificationPredictions]) -> bytes:
     tables = {name: accuracy_by_class(found) for name, found in sets.items()}
     shown = {name: _ends(table) for name, table in tables.items()}
     height = 1.2 + 0.19 * max(map(len, shown.values()))
-    panels = make_panels(len(sets), 1, 4.2, height)
+    panels = _panels(len(sets), 1, 4.2, height)
     for axis, (name, rows) in zip(panels, shown.items(), strict=True):
         axis.barh(range(len(rows)), [100 * (value or 0) for _, value in rows], color=BLUE)
         axis.set_yticks(range(len(rows)), [escape(label) for label, _ in rows], fontsize=7)
@@ -40,7 +42,7 @@ def per_class_chart(sets: dict[str, ClassificationPredictions]) -> bytes:
         axis.set_title(f"{escape(name)}: top-1 of each class, %\n{len(tables[name])} classes{note}", fontsize=9)
         axis.tick_params(axis="x", labelsize=8)
         axis.grid(axis="x", alpha=0.3)
-    return encode_figure(panels)
+    return _encoded(panels)
 
 
 def _ends(table: dict[str, float | None]) -> list[tuple[str, float | None]]:
@@ -51,7 +53,7 @@ def _ends(table: dict[str, float | None]) -> list[tuple[str, float | None]]:
 
 def reliability_chart(sets: dict[str, ClassificationPredictions]) -> bytes:
     """Reliability diagrams, accuracy over confidence; one panel per data set: a PNG."""
-    panels = make_panels(len(sets), 1, 3.4, 3.6)
+    panels = _panels(len(sets), 1, 3.4, 3.6)
     for axis, (name, found) in zip(panels, sets.items(), strict=True):
         confidence, accuracy, images = reliability(found.probabilities, found.labels)
         ece = expected_calibration_error(found.probabilities, found.labels)
@@ -66,12 +68,12 @@ def reliability_chart(sets: dict[str, ClassificationPredictions]) -> bytes:
         axis.set(xlim=(0, 1), ylim=(0, 1))
         axis.tick_params(labelsize=8)
         axis.legend(fontsize=7, loc="upper left")
-    return encode_figure(panels)
+    return _encoded(panels)
 
 
 def gallery_chart(entries: Sequence[GalleryEntry], across: int = 4) -> bytes:
     """Photographs with the model's answers, wrong answers first: a JPEG."""
-    panels = make_panels(across, -(-len(entries) // across), 2.9, 3.5)
+    panels = _panels(across, -(-len(entries) // across), 2.9, 3.5)
     for axis, entry in zip(panels, sorted(entries, key=lambda entry: entry.correct), strict=False):
         axis.imshow(entry.image)
         verdict = "correct" if entry.correct else f"wrong: it is {entry.truth}"
@@ -81,7 +83,37 @@ def gallery_chart(entries: Sequence[GalleryEntry], across: int = 4) -> bytes:
     for axis in panels:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    return encode_figure(panels, "jpeg")
+    return _encoded(panels, "jpeg")
+
+
+def curves_chart(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """The log of a run over its steps: the loss and its terms, the learning rate, and a panel for each validation
+    measure with a line for each data set (figures are named `dataset/measure`), once there are two evaluations: a PNG.
+    """
+    curves: dict[str, dict[str, list[tuple[int, float]]]] = {"loss": {}, "learning rate": {}}
+    for row in rows:
+        for name in (key for key in row if key not in NOT_TERMS):
+            curves["loss"].setdefault(name, []).append((row["step"], row[name]))
+        if "lr" in row:
+            curves["learning rate"].setdefault("", []).append((row["step"], row["lr"]))
+        for figure_name, value in row.get("validation", {}).items():
+            dataset, _, measure = figure_name.rpartition("/")
+            curves.setdefault(measure, {}).setdefault(dataset, []).append((row["step"], value))
+    if len({row["step"] for row in rows if "validation" in row}) < 2:  # one point is no curve
+        curves = {title: curves[title] for title in ("loss", "learning rate")}
+    across = min(MAX_ACROSS, len(curves))
+    panels = _panels(across, -(-len(curves) // across), 4, 3)
+    for axis, (title, lines) in zip(panels, curves.items(), strict=False):
+        for label, points in lines.items():
+            axis.plot(*zip(*points, strict=True), marker="." if len(points) < 20 else "", label=label or None)
+        axis.set_title(title, fontsize=10)
+        axis.grid(alpha=0.3)
+        axis.tick_params(labelsize=8)
+        if any(lines):
+            axis.legend(fontsize=8)
+    for axis in panels[len(curves) :]:
+        axis.remove()
+    return _encoded(panels)
 
 
 def escape(text: str) -> str:
@@ -89,7 +121,7 @@ def escape(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def make_panels(across: int, down: int, width: float, height: float) -> list[Any]:
+def _panels(across: int, down: int, width: float, height: float) -> list[Any]:
     """The axes of a new figure, `width` by `height` inches each, row by row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -99,8 +131,7 @@ def make_panels(across: int, down: int, width: float, height: float) -> list[Any
     return list(figure.subplots(down, across, squeeze=False).flat)
 
 
-def encode_figure(panels: list[Any], kind: str = "png") -> bytes:
-    """The figure of the panels as an image file."""
+def _encoded(panels: list[Any], kind: str = "png") -> bytes:
     buffer = io.BytesIO()
     panels[0].figure.savefig(buffer, format=kind, dpi=100)
     return buffer.getvalue()

@@ -10,7 +10,7 @@ from multimodal.datasets import DataConfig
 from multimodal.evaluation import ValidationConfig
 from multimodal.models import ModelConfig, encoder_configs
 from multimodal.preprocess import IMAGE_SUFFIXES, PREPROCESSORS
-from multimodal.training.objectives.term import OBJECTIVES, ObjectiveConfig
+from multimodal.training.objectives import OBJECTIVES
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Stage(NamedTuple):
     """A stage with every value filled in."""
 
     start: int  # its first step, from 0
+    end: int  # the step after its last
     steps: int
     batch_size: int
     image_size: int | None  # None: the model reads no images
@@ -51,17 +52,13 @@ class Stage(NamedTuple):
     optimizer: OptimizerConfig
     freeze: tuple[str, ...]
 
-    @property
-    def end(self) -> int:
-        return self.start + self.steps
-
 
 @dataclass(frozen=True)
 class RunConfig:
     name: str
     model: ModelConfig
     data: tuple[DataConfig, ...]
-    objective: tuple[ObjectiveConfig, ...]  # the terms of the loss
+    objective: tuple[Annotated[Any, OBJECTIVES], ...]  # the terms of the loss
     validation: tuple[ValidationConfig, ...] = ()
     # The preprocessors by modality. Without a table, images are resized and cropped to the size that the model reads,
     # and texts get a byte-pair encoding that is trained on the captions of the run
@@ -121,8 +118,9 @@ class RunConfig:
         objective = {OBJECTIVES.kind_of(term): term.weight for term in self.objective}
         stages: list[Stage] = []
         for own in self.stages or (StageConfig(self.steps),):
+            start = stages[-1].end if stages else 0
             given = {name: value for name, value in vars(own).items() if value is not None}
-            given |= {"start": stages[-1].end if stages else 0, "objective": objective | (own.objective or {})}
+            given |= {"start": start, "end": start + own.steps, "objective": objective | (own.objective or {})}
             stages.append(Stage(**(defaults | given)))
         return stages
 

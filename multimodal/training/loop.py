@@ -26,12 +26,10 @@ from multimodal.files import clear_leftovers
 from multimodal.model import Model
 from multimodal.models import MAX_LOGIT_SCALE
 from multimodal.training.config import RunConfig, Stage
-from multimodal.training.log import MetricsLog, draw_curves
 from multimodal.training.objectives import Objective, TermData
-from multimodal.training.optimizer import hidden_matrices, learning_rate, make_optimizer
-from multimodal.training.precision import MasterWeights
+from multimodal.training.optimizer import MasterWeights, hidden_matrices, learning_rate, make_optimizer
 from multimodal.training.start import make_inputs, make_network, make_tokenizer, run_fingerprint, with_tokenizer
-from multimodal.training.state import Progress, load_progress, load_state, save_state
+from multimodal.training.state import MetricsLog, Progress, load_progress, load_state, save_state
 from multimodal.zoo import choose_device, fast_dtype, load_folder, save_folder, update_card
 
 Evaluate = Callable[[Model], Report]
@@ -119,9 +117,8 @@ class Run:
     def prepare(self, stage: Stage) -> Mixture:
         """The batches of a stage; its terms are weighed, and what it does not train is frozen. Raises ValueError."""
         self.objective.use(stage.objective, stage.freeze)
-        return self.mixture.mixed(
-            stage.weights, stage.batch_size, stage.image_size or 1, self.config.seed + stage.start
-        )
+        seed = self.config.seed + stage.start
+        return self.mixture.mixed(stage.weights, stage.batch_size, stage.image_size or 1, seed)
 
     def begin(self, stage: Stage) -> None:
         """Set up what is trained, and how, in the steps of `stage`."""
@@ -143,14 +140,12 @@ class Run:
         name, hidden = self.config.name, rank() > 0
         self.window_start = time.perf_counter()
         with tqdm(total=total, initial=initial, unit=" samples", unit_scale=True, desc=name, disable=hidden) as bar:
-            for stage in self.plan:
-                if self.progress.step >= stage.end:
-                    continue
+            for stage in [each for each in self.plan if self.progress.step < each.end]:
                 if stage is not self.stage:
                     self.masters.release()
                     self.begin(stage)
-                first = self.progress.step - stage.start
-                batches = self.mixture_now.batches(first, stage.steps, self.config.workers)
+                done = self.progress.step - stage.start
+                batches = self.mixture_now.batches(done, stage.steps, self.config.workers)
                 for step, batch in zip(range(self.progress.step, stage.end), batches, strict=True):
                     terms = self.step(step, batch)
                     bar.update(stage.batch_size)
@@ -206,38 +201,34 @@ class Run:
         if done % config.checkpoint_every == 0 or done == self.total:
             if self.log is not None:
                 save_state(self.out / STATE, self.progress, self.fingerprint, self.masters, self.optimizer)
-                draw_curves(self.log.rows, self.out / "curves.png")
+                self.log.draw()
             barrier()
 
     def log_window(self, done: int) -> None:
         """One line of metrics.jsonl: means over the steps since the last one, and over the ranks."""
-        means = {
-            name: float(mean_over_ranks(torch.stack([row[name].float() for row in self.window]).mean()))
-            for name in self.window[0]
-        }
+        columns = {name: torch.stack([row[name].float() for row in self.window]) for name in self.window[0]}
+        means = {name: float(mean_over_ranks(column.mean())) for name, column in columns.items()}
         now = time.perf_counter()
         speed = len(self.window) * self.stage.batch_size / (now - self.window_start)
-        rate = self.optimizer.param_groups[0]["lr"]
         logit_scale = getattr(self.network, "logit_scale", None)
         scale = {} if logit_scale is None else {"scale": float(logit_scale.detach().float().exp())}
         self.window, self.window_start = [], now
         if self.log is not None:
             self.log.add(
-                step=done, **means, **scale, lr=rate, samples_per_second=round(speed, 1),
-                seconds=round(self.progress.seconds, 1),
+                step=done, **means, **scale, lr=self.optimizer.param_groups[0]["lr"],
+                samples_per_second=round(speed, 1), seconds=round(self.progress.seconds, 1),
             )  # fmt: skip
 
     def measure(self, done: int) -> None:
         """Write the model folder, and evaluate what is in it: the weights as a user will load them."""
         assert self.log is not None
         paused = time.perf_counter()
-        inputs = {**self.inputs, "text": self.tokenizer}
-        save_folder(self.out, self.config.name, self.network, inputs, self.card(done))
+        save_folder(self.out, self.config.name, self.network, self.inputs | {"text": self.tokenizer}, self.card(done))
         if self.evaluate is not None:
             model = load_folder(self.out, self.device, torch.float32)
             self.report, self.measured_at = self.evaluate(model), done
             self.log.add(step=done, validation=self.report.flat())
-            draw_curves(self.log.rows, self.out / "curves.png")
+            self.log.draw()
             update_card(self.out, self.card(done))
         self.window_start += time.perf_counter() - paused
 

@@ -5,7 +5,7 @@ B = rows of this rank, L = tokens, D = width of the shared space
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from multimodal.datasets import Batch
 from multimodal.layers import Encoded, Memory, lengths_until
 
 LENGTH_GROUPS = 4  # rows of similar length go through the text modules together
+Trained = Iterable[nn.Module | nn.Parameter]  # what gets a gradient from a term
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +85,7 @@ class Term(nn.Module):
         super().__init__()
         self.config = config
 
-    def trains(self, network: Any) -> Iterable[nn.Module | nn.Parameter]:
+    def trains(self, network: Any) -> Trained:
         """What gets a gradient from this term. What no term trains is frozen."""
         raise NotImplementedError
 
@@ -94,7 +95,6 @@ class Term(nn.Module):
 
 
 OBJECTIVES: Registry[Term] = Registry("objective")
-ObjectiveConfig = Annotated[Any, OBJECTIVES]  # the type of config fields that hold the table of a term
 
 
 def main_modality(network: Any) -> str:

@@ -1,13 +1,15 @@
-"""Charts of an evaluation as encoded images: classes, calibration, and a gallery of answers."""
+"""Charts as encoded images: classes, calibration, a gallery of answers, and the curves of a training run."""
 
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from multimodal.metrics import ClassificationPredictions, accuracy_by_class, expected_calibration_error, reliability
 
 MAX_BARS = 40  # classes with a bar each; of more classes, the best and the worst half of this number
+MAX_ACROSS = 4  # panels beside each other, of curves
+NOT_TERMS = {"step", "lr", "scale", "grad_norm", "samples_per_second", "seconds", "validation"}  # in the log of a run
 BLUE, GRAY = "#2f6fde", "#b9bcc2"
 
 
@@ -82,6 +84,36 @@ def gallery_chart(entries: Sequence[GalleryEntry], across: int = 4) -> bytes:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
     return _encoded(panels, "jpeg")
+
+
+def curves_chart(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """The log of a run over its steps: the loss and its terms, the learning rate, and a panel for each validation
+    measure with a line for each data set (figures are named `dataset/measure`), once there are two evaluations: a PNG.
+    """
+    curves: dict[str, dict[str, list[tuple[int, float]]]] = {"loss": {}, "learning rate": {}}
+    for row in rows:
+        for name in (key for key in row if key not in NOT_TERMS):
+            curves["loss"].setdefault(name, []).append((row["step"], row[name]))
+        if "lr" in row:
+            curves["learning rate"].setdefault("", []).append((row["step"], row["lr"]))
+        for figure_name, value in row.get("validation", {}).items():
+            dataset, _, measure = figure_name.rpartition("/")
+            curves.setdefault(measure, {}).setdefault(dataset, []).append((row["step"], value))
+    if len({row["step"] for row in rows if "validation" in row}) < 2:  # one point is no curve
+        curves = {title: curves[title] for title in ("loss", "learning rate")}
+    across = min(MAX_ACROSS, len(curves))
+    panels = _panels(across, -(-len(curves) // across), 4, 3)
+    for axis, (title, lines) in zip(panels, curves.items(), strict=False):
+        for label, points in lines.items():
+            axis.plot(*zip(*points, strict=True), marker="." if len(points) < 20 else "", label=label or None)
+        axis.set_title(title, fontsize=10)
+        axis.grid(alpha=0.3)
+        axis.tick_params(labelsize=8)
+        if any(lines):
+            axis.legend(fontsize=8)
+    for axis in panels[len(curves) :]:
+        axis.remove()
+    return _encoded(panels)
 
 
 def escape(text: str) -> str:

@@ -32,14 +32,12 @@ class Report:
         return [to_dict(replace(row, value=round(row.value, 4))) for row in self.rows]
 
     def to_dict(self) -> dict[str, Any]:
+        bins = {name: reliability(*found[:2])._asdict() for name, found in self.zero_shot.items()}
         return {
             "measures": [to_dict(row) for row in self.rows],
             "rejected": [item.to_dict() for item in self.rejected],
             "per_class_accuracy": {name: accuracy_by_class(found) for name, found in self.zero_shot.items()},
-            "reliability": {
-                name: {key: values.tolist() for key, values in reliability(*found[:2])._asdict().items()}
-                for name, found in self.zero_shot.items()
-            },
+            "reliability": {name: {key: x.tolist() for key, x in each.items()} for name, each in bins.items()},
         }
 
     def __str__(self) -> str:
@@ -50,8 +48,7 @@ class Report:
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{name}</th>" for name in HEAD)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row.cells()) + "</tr>" for row in self.rows
-        )
+        rows = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row.cells()) for row in self.rows]
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
         lost = "".join(f"<div>rejected {html.escape(str(item))}</div>" for item in self.rejected)
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{lost}"

@@ -1,10 +1,11 @@
-"""Measures of a model on one data set, during training and in a benchmark.
+"""Measures of a model on data sets: on those of a run file during training, and on the standard ones of a benchmark.
 
 I = images, S = sentences, C = classes, D = embedding width
 """
 
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,19 +14,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from multimodal.config import from_dict
 from multimodal.datasets import Sample, open_source
 from multimodal.datasets.sample import check_templates
 from multimodal.evaluation.report import Report
 from multimodal.generation import Greedy, Strategy, describe
-from multimodal.metrics import (
-    TASKS,
-    CaptionPredictions,
-    ClassificationPredictions,
-    Measure,
-    RetrievalPredictions,
-    compute_metrics,
-    image_text_ranks,
-)
+from multimodal.metrics import TASKS, CaptionPredictions, ClassificationPredictions, compute_metrics, image_text_ranks
 from multimodal.model import Model
 from multimodal.results import Rejected
 from multimodal.tasks.task_model import main_modality
@@ -69,29 +63,29 @@ class ValidationSet:
         self.config = config
         self.rejected = tuple(Rejected(f"{config.name}/{item.name}", item.reason) for item in complete.rejected)
         self.class_names = sorted({entry.label for entry in complete.entries if entry.label is not None})
-        self.source = complete if config.limit is None else complete.thin(config.limit)
+        self.source = complete.thin(config.limit)
         if "classify" in config.tasks and len(self.class_names) < 2:
             raise ValueError(f"{config.name}: expected at least 2 classes, got {self.class_names}")
 
     def measure(self, model: Model, strategies: Sequence[Strategy] = DEFAULT) -> Report:
         """All registered metrics of the tasks that both the set and the model support."""
         name, tasks = self.config.name, set(self.config.tasks) & set(model.can)
-        rows: list[Measure] = []
-        zero_shot: dict[str, ClassificationPredictions] = {}
+        report = Report(rejected=self.rejected)
         if tasks & {"classify", "search"}:
             images = self.embed_inputs(model)
         if "classify" in tasks:
-            zero_shot[name] = self.zero_shot(model, images)
-            rows += compute_metrics(name, "classify", zero_shot[name])
+            classes = self.zero_shot(model, images)
+            report += Report(compute_metrics(name, "classify", classes), zero_shot={name: classes})
         if "search" in tasks:
-            rows += compute_metrics(name, "search", self.retrieve(model, images), modality=main_modality(model))
+            ranks = image_text_ranks(images.float(), *self.embed_captions(model))
+            report += Report(compute_metrics(name, "search", ranks, modality=main_modality(model)))
         if "caption" in tasks:
             references = [entry.captions for entry in self.source.entries]
             for strategy in strategies:
-                found = CaptionPredictions(self.captions(model, strategy), references)
+                captions = CaptionPredictions(self.captions(model, strategy), references)
                 decoded = None if strategy in DEFAULT else describe(strategy)
-                rows += compute_metrics(name, "caption", found, decoded)
-        return Report(tuple(rows), self.rejected, zero_shot)
+                report += Report(compute_metrics(name, "caption", captions, decoded))
+        return report
 
     def embed_inputs(self, model: Model) -> Tensor:
         """[I, D] unit length, in the order of `source`"""
@@ -99,8 +93,7 @@ class ValidationSet:
 
     def zero_shot(self, model: Model, images: Tensor) -> ClassificationPredictions:
         """Probabilities of all classes for the images with a label. images: [I, D], the complete set"""
-        templates = None if self.config.templates is None else list(self.config.templates)
-        classes = model.class_embeddings(self.class_names, templates)  # [C, D]
+        classes = model.class_embeddings(self.class_names, self.config.templates)  # [C, D]
         number = {name: i for i, name in enumerate(self.class_names)}
         labelled = [i for i, entry in enumerate(self.source.entries) if entry.label is not None]
         labels = torch.tensor([number[str(self.source.entries[i].label)] for i in labelled])
@@ -108,15 +101,15 @@ class ValidationSet:
         logits = scale * images[labelled].float() @ classes.float().T  # [I, D] @ [D, C] -> [I, C]
         return ClassificationPredictions(logits.softmax(-1), labels.long(), self.class_names)
 
-    def retrieve(self, model: Model, images: Tensor) -> RetrievalPredictions:
-        """Ranks of the search in both directions. images: [I, D], the complete set"""
+    def embed_captions(self, model: Model) -> tuple[Tensor, Tensor]:
+        """[S, D] unit length, and the image of each sentence, [S] int64"""
         texts = [(i, text) for i, entry in enumerate(self.source.entries) for text in entry.captions]
         unique = {text: row for row, text in enumerate(dict.fromkeys(text for _, text in texts))}
         # Each once, and all at the same time: a model that truncates long texts warns once.
         embeddings = model.embed_texts(list(unique))[[unique[text] for _, text in texts]]
-        return image_text_ranks(images.float(), embeddings.float(), torch.tensor([i for i, _ in texts]))
+        return embeddings.float(), torch.tensor([i for i, _ in texts])
 
-    def captions(self, model: Model, strategy: Strategy = DEFAULT[0]) -> list[str]:
+    def captions(self, model: Model, strategy: Strategy) -> list[str]:
         """One sentence per image, in the order of `source`."""
         chunks = self._by_chunk(model, f"captions, {describe(strategy)}", partial(model.caption, strategy=strategy))
         return [caption.text for chunk in chunks for caption in chunk]
@@ -154,3 +147,25 @@ class Validation:
         """strategies: images are captioned once with each"""
         with torch.no_grad():
             return sum((each.measure(model, strategies) for each in self.sets), Report())
+
+
+# The standard validation sets, written like those of a run file
+_TABLES = tomllib.loads(Path(__file__).with_name("benchmark.toml").read_text(encoding="utf-8"))["validation"]
+BENCHMARK = tuple(from_dict(ValidationConfig, table, "validation") for table in _TABLES)
+
+
+def evaluate_model(
+    model: Model, root: str | Path, limit: int | None = None, strategies: Sequence[Strategy] = DEFAULT
+) -> Report:
+    """Measure `model` on each set of `BENCHMARK` that exists under `root`.
+
+    limit: at most this many images per set, evenly spaced; compare figures with equal limits only.
+    strategies: images are captioned once with each. Tasks that the model does not support are skipped.
+    Raises FileNotFoundError if no set exists.
+    """
+    existing = [config for config in BENCHMARK if Path(root, config.path).exists()]
+    if not existing:
+        known = ", ".join(config.path for config in BENCHMARK)
+        raise FileNotFoundError(f"benchmark: expected one of {known} in {root}, got none")
+    useful = [replace(config, limit=limit) for config in existing if set(config.tasks) & set(model.can)]
+    return Validation(useful, root)(model, strategies)

@@ -37,11 +37,11 @@ def cider_per_image(captions: Sequence[str], references: Sequence[Sequence[str]]
     log_images = math.log(len(references))
     weight = {ngram: log_images - math.log(images) for ngram, images in frequency.items()}
 
-    scores = np.zeros(len(captions))
-    for i, (caption, own) in enumerate(zip(captions, reference_counts, strict=True)):
+    scores = []
+    for caption, own in zip(captions, reference_counts, strict=True):
         vector = _Vector(_ngrams(words(caption)), weight, log_images)
-        scores[i] = sum(vector.similarity(_Vector(counts, weight, log_images)) for counts in own) / len(own)
-    return 10 * scores
+        scores.append(sum(vector.similarity(_Vector(counts, weight, log_images)) for counts in own) / len(own))
+    return 10 * np.array(scores)
 
 
 class _Vector:
@@ -49,10 +49,8 @@ class _Vector:
 
     def __init__(self, counts: Counter[Ngram], weight: dict[Ngram, float], unseen: float) -> None:
         self.values = {ngram: count * weight.get(ngram, unseen) for ngram, count in counts.items()}
-        squares = [0.0] * N
-        for ngram, value in self.values.items():
-            squares[len(ngram) - 1] += value * value
-        self.norms = [math.sqrt(square) for square in squares]
+        by_length = [[value for ngram, value in self.values.items() if len(ngram) == n] for n in range(1, N + 1)]
+        self.norms = [math.sqrt(sum(value * value for value in values)) for values in by_length]
         # Bigrams, as in pycocoevalcap: one fewer than the words.
         self.length = sum(count for ngram, count in counts.items() if len(ngram) == 2)
 
@@ -60,9 +58,8 @@ class _Vector:
         """The mean over n of the clipped cosine, times the length penalty."""
         dots = [0.0] * N
         for ngram, value in self.values.items():
-            other = reference.values.get(ngram)
-            if other is not None:
-                dots[len(ngram) - 1] += min(value, other) * other  # clipped: repeating a word does not pay
+            other = reference.values.get(ngram, 0.0)
+            dots[len(ngram) - 1] += min(value, other) * other  # clipped: repeating a word does not pay
         norms = [own * other for own, other in zip(self.norms, reference.norms, strict=True)]
         cosines = [dot / norm for dot, norm in zip(dots, norms, strict=True) if norm > 0]
         return sum(cosines) / N * math.exp(-((self.length - reference.length) ** 2) / (2 * SIGMA**2))

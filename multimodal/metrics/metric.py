@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from multimodal.config import Registry, from_dict
+from multimodal.config import Registry, check_one_of, from_dict
 
 TASKS = ("classify", "search", "caption")
-UNITS = ("share", "number", "count")
 
 
 @dataclass(frozen=True)
@@ -32,9 +31,8 @@ class Metric:
     unit: str = "number"
 
     def __post_init__(self) -> None:
-        for name, value, known in (("task", self.task, TASKS), ("unit", self.unit, UNITS)):
-            if value not in known:
-                raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
+        check_one_of(TASKS, task=self.task)
+        check_one_of(("share", "number", "count"), unit=self.unit)
 
 
 METRICS: Registry[Metric] = Registry("metric")
@@ -70,7 +68,7 @@ class Measure:
 
 def compute_metrics(
     dataset: str, task: str, predictions: tuple[Any, ...], strategy: str | None = None, modality: str = "image"
-) -> list[Measure]:
+) -> tuple[Measure, ...]:
     """All registered metrics of `task`, in the order of registration; `modality` takes the place of "image" in names.
 
     The `n` of a corpus value is the length of the first field of `predictions`.
@@ -82,7 +80,7 @@ def compute_metrics(
             n = len(values) if values.ndim else len(predictions[0])
             renamed = name.replace("image", modality)
             measures.append(Measure(dataset, renamed, float(values.mean()), n, metric.unit, strategy))
-    return measures
+    return tuple(measures)
 
 
 def read_measures(figures: Any) -> list[Measure]:

@@ -9,8 +9,9 @@ Not covered: emoticons, URLs, markup, fraction and currency signs.
 
 import re
 
-_SPELLED = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
-_PLAIN = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "…": "...", "–": " - ", "—": " - ", "\u00a0": " "})
+_SPELLED = {"(": " -lrb- ", ")": " -rrb- ", "[": " -lsb- ", "]": " -rsb- ", "{": " -lcb- ", "}": " -rcb- "}
+_PLAIN = {"‘": "'", "’": "'", "“": '"', "”": '"', "…": "...", "–": " - ", "—": " - ", "\u00a0": " "}
+_REPLACED = str.maketrans(_SPELLED | _PLAIN)
 _ABBREVIATIONS = (
     "mr|mrs|ms|dr|jr|sr|st|mt|prof|vs|etc|ph\\.d|jan|feb|mar|apr|jun|jul|aug|sep|sept|oct|nov|dec"
     "|inc|co|corp|ltd|ave|blvd|rd|sgt|capt|rev|gen|no(?=\\.\\s*\\d)"
@@ -42,10 +43,7 @@ _TOKEN = re.compile(
 
 def words(text: str) -> list[str]:
     """The words of one sentence, lower case, without punctuation."""
-    text = text.translate(_PLAIN).lower()
-    for bracket, name in _SPELLED.items():
-        text = text.replace(bracket, f" {name} ")
     found: list[str] = []
-    for token in _TOKEN.findall(text):
+    for token in _TOKEN.findall(text.translate(_REPLACED).lower()):
         found += _PARTS.get(token, [token])
     return [token for token in found if token not in ("?", "!") and token.strip(_DROPPED)]

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from multimodal.config import from_dict
+from multimodal.config import check_one_of, from_dict
 from multimodal.datasets import DataConfig
 from multimodal.evaluation import ValidationConfig
 from multimodal.models import ModelConfig, encoder_configs
 from multimodal.preprocess import IMAGE_SUFFIXES, PREPROCESSORS
-from multimodal.training.objectives import OBJECTIVES, ObjectiveConfig
+from multimodal.training.objectives import OBJECTIVES
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Stage(NamedTuple):
     """A stage with every value filled in."""
 
     start: int  # its first step, from 0
+    end: int  # the step after its last
     steps: int
     batch_size: int
     image_size: int | None  # None: the model reads no images
@@ -51,17 +52,13 @@ class Stage(NamedTuple):
     optimizer: OptimizerConfig
     freeze: tuple[str, ...]
 
-    @property
-    def end(self) -> int:
-        return self.start + self.steps
-
 
 @dataclass(frozen=True)
 class RunConfig:
     name: str
     model: ModelConfig
     data: tuple[DataConfig, ...]
-    objective: tuple[ObjectiveConfig, ...]  # the terms of the loss
+    objective: tuple[Annotated[Any, OBJECTIVES], ...]  # the terms of the loss
     validation: tuple[ValidationConfig, ...] = ()
     # The preprocessors by modality. Without a table, images are resized and cropped to the size that the model reads,
     # and texts get a byte-pair encoding that is trained on the captions of the run
@@ -87,25 +84,21 @@ class RunConfig:
         for key in ("data", "objective"):
             if not getattr(self, key):
                 raise ValueError(f"{key}: expected at least one [[{key}]] table, got none")
-        if self.precision not in ("auto", "float32", "bfloat16"):
-            raise ValueError(f"precision: expected 'auto', 'float32' or 'bfloat16', got {self.precision!r}")
-        for key in ("log_every", "evaluate_every", "checkpoint_every"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}: expected at least 1, got {getattr(self, key)}")
+        check_one_of(("auto", "float32", "bfloat16"), precision=self.precision)
+        counts = {key: getattr(self, key) for key in ("log_every", "evaluate_every", "checkpoint_every")}
         patch = getattr(encoder_configs(self.model).get("image"), "patch_size", 1)
         for number, stage in enumerate(self.plan()):
             where = f"stages[{number}]" if self.stages else "run"
-            for key in ("steps", "batch_size", "image_size"):
-                value = getattr(stage, key)
-                if value is not None and value < 1:
-                    raise ValueError(f"{where}.{key}: expected at least 1, got {value}")
-            if stage.image_size is not None and stage.image_size % patch:
-                raise ValueError(
-                    f"{where}.image_size: expected a multiple of patch_size {patch}, got {stage.image_size}"
-                )
+            counts |= {f"{where}.{key}": getattr(stage, key) for key in ("steps", "batch_size", "image_size")}
+            side = stage.image_size
+            if side is not None and side % patch:
+                raise ValueError(f"{where}.image_size: expected a multiple of patch_size {patch}, got {side}")
             if len(stage.weights) != len(self.data):
                 expected = f"{len(self.data)}, one for each [[data]] table"
                 raise ValueError(f"{where}.weights: expected {expected}, got {len(stage.weights)}")
+        for key, value in counts.items():
+            if value is not None and value < 1:
+                raise ValueError(f"{key}: expected at least 1, got {value}")
 
     @property
     def image_size(self) -> int | None:
@@ -125,8 +118,9 @@ class RunConfig:
         objective = {OBJECTIVES.kind_of(term): term.weight for term in self.objective}
         stages: list[Stage] = []
         for own in self.stages or (StageConfig(self.steps),):
+            start = stages[-1].end if stages else 0
             given = {name: value for name, value in vars(own).items() if value is not None}
-            given |= {"start": stages[-1].end if stages else 0, "objective": objective | (own.objective or {})}
+            given |= {"start": start, "end": start + own.steps, "objective": objective | (own.objective or {})}
             stages.append(Stage(**(defaults | given)))
         return stages
 

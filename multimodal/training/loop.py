@@ -4,7 +4,9 @@ A step is a pure function of the run file, its number and the weights: batch, au
 step n are the same whether or not the run was stopped before.
 """
 
+import ctypes
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
 
 from multimodal.config import to_dict
 from multimodal.datasets import Batch, Mixture
@@ -23,17 +26,15 @@ from multimodal.files import clear_leftovers
 from multimodal.model import Model
 from multimodal.models import MAX_LOGIT_SCALE
 from multimodal.training.config import RunConfig, Stage
-from multimodal.training.log import MetricsLog, draw_curves
-from multimodal.training.memory import keep_freed_memory
 from multimodal.training.objectives import Objective, TermData
-from multimodal.training.optimizer import hidden_matrices, learning_rate, make_optimizer
-from multimodal.training.precision import MasterWeights
+from multimodal.training.optimizer import MasterWeights, hidden_matrices, learning_rate, make_optimizer
 from multimodal.training.start import make_inputs, make_network, make_tokenizer, run_fingerprint, with_tokenizer
-from multimodal.training.state import Progress, load_progress, load_state, save_state
+from multimodal.training.state import MetricsLog, Progress, load_progress, load_state, save_state
 from multimodal.zoo import choose_device, fast_dtype, load_folder, save_folder, update_card
 
 Evaluate = Callable[[Model], Report]
 STATE = "state.safetensors"
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h of glibc
 
 
 class TrainingError(ValueError):
@@ -80,24 +81,17 @@ class Run:
         if rank() == 0:
             clear_leftovers(out)
         resume = (out / STATE).exists()
-        other = config.start_from
-        start = None if other is None else load_folder(other, torch.device("cpu"), torch.float32)
+        cpu = torch.device("cpu")
+        start = None if config.start_from is None else load_folder(config.start_from, cpu, torch.float32)
         self.inputs = make_inputs(config, start, out)
         self.plan = config.plan()
         self.total = self.plan[-1].end  # steps
         first = self.plan[0]
+        cache_size = config.cache_size or (config.image_size or 1) * 9 // 8
         self.mixture = Mixture(
-            config.data,
-            root,
-            self.inputs,
-            image_size=first.image_size or 1,
-            cache_size=config.cache_size or (config.image_size or 1) * 9 // 8,
-            batch_size=first.batch_size,
-            seed=config.seed,
-            rank=rank(),
-            world_size=world_size(),
-            progress=rank() == 0,
-        )
+            config.data, root, self.inputs, image_size=first.image_size or 1, cache_size=cache_size,
+            batch_size=first.batch_size, seed=config.seed, rank=rank(), world_size=world_size(), progress=rank() == 0,
+        )  # fmt: skip
         if rank() == 0:
             print(self.mixture.summary())
         self.tokenizer = make_tokenizer(config, start, self.mixture, out, resume)
@@ -109,8 +103,7 @@ class Run:
             self.prepare(stage)
         self.dtype = fast_dtype(device) if config.precision == "auto" else getattr(torch, config.precision)
         self.progress = load_progress(out / STATE, self.fingerprint) if resume else Progress()
-        left = [stage for stage in self.plan if self.progress.step < stage.end]
-        self.begin(left[0] if left else self.plan[-1])
+        self.begin(next((stage for stage in self.plan if self.progress.step < stage.end), self.plan[-1]))
         if resume:
             # Between two stages, the saved moments belong to the one before.
             fresh = self.progress.step == self.stage.start
@@ -120,14 +113,12 @@ class Run:
         self.report = Report()
         self.measured_at = -1  # the step of `report`
         self.window: list[dict[str, Tensor]] = []  # the terms of the steps since the last log
-        self.window_start = time.perf_counter()
 
     def prepare(self, stage: Stage) -> Mixture:
         """The batches of a stage; its terms are weighed, and what it does not train is frozen. Raises ValueError."""
         self.objective.use(stage.objective, stage.freeze)
-        return self.mixture.mixed(
-            stage.weights, stage.batch_size, stage.image_size or 1, self.config.seed + stage.start
-        )
+        seed = self.config.seed + stage.start
+        return self.mixture.mixed(stage.weights, stage.batch_size, stage.image_size or 1, seed)
 
     def begin(self, stage: Stage) -> None:
         """Set up what is trained, and how, in the steps of `stage`."""
@@ -145,26 +136,16 @@ class Run:
 
     def go(self) -> None:
         """All steps that are left; then the model folder."""
-        from tqdm import tqdm
-
-        bar = tqdm(
-            total=sum(stage.steps * stage.batch_size for stage in self.plan),
-            initial=self.samples(self.progress.step),
-            unit=" samples",
-            unit_scale=True,
-            desc=self.config.name,
-            disable=rank() > 0,
-        )
+        total, initial = self.samples(self.total), self.samples(self.progress.step)
+        name, hidden = self.config.name, rank() > 0
         self.window_start = time.perf_counter()
-        with bar:
-            for stage in self.plan:
-                if self.progress.step >= stage.end:
-                    continue
+        with tqdm(total=total, initial=initial, unit=" samples", unit_scale=True, desc=name, disable=hidden) as bar:
+            for stage in [each for each in self.plan if self.progress.step < each.end]:
                 if stage is not self.stage:
                     self.masters.release()
                     self.begin(stage)
-                first = self.progress.step - stage.start
-                batches = self.mixture_now.batches(first, stage.steps, self.config.workers)
+                done = self.progress.step - stage.start
+                batches = self.mixture_now.batches(done, stage.steps, self.config.workers)
                 for step, batch in zip(range(self.progress.step, stage.end), batches, strict=True):
                     terms = self.step(step, batch)
                     bar.update(stage.batch_size)
@@ -207,10 +188,8 @@ class Run:
         if "image" in inputs:
             inputs["image"] = self.inputs["image"].normalize(inputs["image"])  # type: ignore[attr-defined]
         inputs = {key: x.to(self.dtype) if x.is_floating_point() else x for key, x in inputs.items()}
-        groups, captioning, labels = (
-            tensor.to(self.device) for tensor in (batch.groups, batch.captioning, batch.labels)
-        )
-        return Batch(inputs, groups, captioning, labels, batch.names)
+        moved = {name: getattr(batch, name).to(self.device) for name in ("groups", "captioning", "labels")}
+        return batch._replace(inputs=inputs, **moved)
 
     def after(self, done: int) -> None:
         """Log, evaluate and save, each if it is due after `done` steps."""
@@ -222,38 +201,34 @@ class Run:
         if done % config.checkpoint_every == 0 or done == self.total:
             if self.log is not None:
                 save_state(self.out / STATE, self.progress, self.fingerprint, self.masters, self.optimizer)
-                draw_curves(self.log.rows, self.out / "curves.png")
+                self.log.draw()
             barrier()
 
     def log_window(self, done: int) -> None:
         """One line of metrics.jsonl: means over the steps since the last one, and over the ranks."""
-        means = {
-            name: float(mean_over_ranks(torch.stack([row[name].float() for row in self.window]).mean()))
-            for name in self.window[0]
-        }
+        columns = {name: torch.stack([row[name].float() for row in self.window]) for name in self.window[0]}
+        means = {name: float(mean_over_ranks(column.mean())) for name, column in columns.items()}
         now = time.perf_counter()
         speed = len(self.window) * self.stage.batch_size / (now - self.window_start)
-        rate = self.optimizer.param_groups[0]["lr"]
         logit_scale = getattr(self.network, "logit_scale", None)
         scale = {} if logit_scale is None else {"scale": float(logit_scale.detach().float().exp())}
         self.window, self.window_start = [], now
         if self.log is not None:
             self.log.add(
-                step=done, **means, **scale, lr=rate, samples_per_second=round(speed, 1),
-                seconds=round(self.progress.seconds, 1),
+                step=done, **means, **scale, lr=self.optimizer.param_groups[0]["lr"],
+                samples_per_second=round(speed, 1), seconds=round(self.progress.seconds, 1),
             )  # fmt: skip
 
     def measure(self, done: int) -> None:
         """Write the model folder, and evaluate what is in it: the weights as a user will load them."""
         assert self.log is not None
         paused = time.perf_counter()
-        inputs = {**self.inputs, "text": self.tokenizer}
-        save_folder(self.out, self.config.name, self.network, inputs, self.card(done))
+        save_folder(self.out, self.config.name, self.network, self.inputs | {"text": self.tokenizer}, self.card(done))
         if self.evaluate is not None:
             model = load_folder(self.out, self.device, torch.float32)
             self.report, self.measured_at = self.evaluate(model), done
             self.log.add(step=done, validation=self.report.flat())
-            draw_curves(self.log.rows, self.out / "curves.png")
+            self.log.draw()
             update_card(self.out, self.card(done))
         self.window_start += time.perf_counter() - paused
 
@@ -279,3 +254,18 @@ def _not_finite(step: int, terms: dict[str, Tensor], norm: float, names: list[st
     values = ", ".join(f"{name} {float(term):g}" for name, term in terms.items())
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     return f"step {step}: expected finite numbers, got {values}, gradient norm {norm:g}; samples: {shown}"
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc's malloc to keep freed memory instead of returning it to the system.
+
+    A training step frees and allocates the same large activations again and again; by default each time costs a page
+    fault per 4 KiB. Does nothing on systems other than Linux with glibc.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "gnu_get_libc_version"):
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+        libc.mallopt(M_TOP_PAD, 64 << 20)

@@ -66,9 +66,7 @@ def with_tokenizer(model: Any, tokenizer: Tokenizer) -> Any:
     """
     if tokenizer.eos_id is None:
         raise ValueError("tokenizer: expected one with an eos_id, which marks the end of a text, got none")
-    return fill(
-        model, vocab_size=tokenizer.vocab_size, context_length=tokenizer.context_length, eos_id=tokenizer.eos_id
-    )
+    return fill(model, **{key: getattr(tokenizer, key) for key in ("vocab_size", "context_length", "eos_id")})
 
 
 def make_network(config: Any, seed: int, start: Model | None) -> nn.Module:
@@ -82,12 +80,11 @@ def make_network(config: Any, seed: int, start: Model | None) -> nn.Module:
     if start is None:
         return network
     mine, theirs = stored(network), stored(start.network)
-    common = set(map(part, mine)) & set(map(part, theirs))
-    if not common:
-        expected, got = sorted(set(map(part, mine))), sorted(set(map(part, theirs)))
-        raise ValueError(f"start_from: expected a model with some of {expected}, got {got}")
-    kept = {name: tensor for name, tensor in mine.items() if part(name) not in common}
-    put_weights(network, kept | {name: tensor for name, tensor in theirs.items() if part(name) in common})
+    expected, got = set(map(part, mine)), set(map(part, theirs))
+    if not expected & got:
+        raise ValueError(f"start_from: expected a model with some of {sorted(expected)}, got {sorted(got)}")
+    kept = {name: tensor for name, tensor in mine.items() if part(name) not in got}
+    put_weights(network, kept | {name: tensor for name, tensor in theirs.items() if part(name) in expected})
     return network
 
 

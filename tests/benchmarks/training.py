@@ -24,8 +24,7 @@ from multimodal.datasets import Batch
 from multimodal.losses import captioning_loss, info_nce
 from multimodal.models import build_model
 from multimodal.training import read_run
-from multimodal.training.loop import Run
-from multimodal.training.memory import keep_freed_memory
+from multimodal.training.loop import Run, keep_freed_memory
 from multimodal.zoo import choose_device
 
 ROOT = Path(__file__).parents[2]

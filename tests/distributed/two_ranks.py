@@ -1,4 +1,4 @@
-"""Started by torchrun from test_process.py: two_ranks OUT."""
+"""Started by torchrun from test_distributed.py: two_ranks OUT."""
 
 import json
 import sys

@@ -47,7 +47,7 @@ class ColourModel:
         rows = [torch.tensor([rgb for name, rgb in COLOURS.items() if name in text]).float().sum(0) for text in texts]
         return F.normalize(torch.stack(rows), dim=1)
 
-    def class_embeddings(self, class_names: list[str], templates: list[str] | None) -> Tensor:
+    def class_embeddings(self, class_names: list[str], templates: tuple[str, ...] | None) -> Tensor:
         patterns = ["{}"] if templates is None else templates
         rows = [self.embed_texts([p.replace("{}", name) for p in patterns]).mean(0) for name in class_names]
         return F.normalize(torch.stack(rows), dim=1)

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from multimodal.evaluation import GalleryEntry, Report, gallery_chart, per_class_chart, reliability_chart
+from multimodal.evaluation.charts import curves_chart
 from multimodal.metrics import ClassificationPredictions
 
 
@@ -72,3 +73,15 @@ def test_wrong_answers_come_first():
         assert max(abs(a - b) for a, b in zip(colour, drawn, strict=True)) < 5  # a JPEG
     more = opened(gallery_chart([GalleryEntry(red, "a", "b", 0.5)] * 5, across=2), "JPEG")
     assert more.height > chart.height
+
+
+def test_curves_are_an_image_even_of_little_data():
+    row = {"step": 1, "loss": 2.0, "contrastive": 2.0, "lr": 0.1, "grad_norm": 1.0, "samples_per_second": 5}
+    figures = {"a/x": 0.5, "b/x": 0.1, "a/y": 3, "top-1": 1.0}
+    for rows, size in (
+        ([], (800, 300)),
+        ([row], (800, 300)),
+        ([row, {"step": 1, "validation": figures}], (800, 300)),  # measured once: no curve
+        ([row, *({"step": n, "validation": figures} for n in (1, 2))], (1600, 600)),  # loss, rate, x, y; top-1 below
+    ):
+        assert opened(curves_chart(rows)).size == size

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from multimodal.training.config import OptimizerConfig
-from multimodal.training.optimizer import hidden_matrices, learning_rate, make_optimizer, orthogonalized
-from multimodal.training.precision import MasterWeights
+from multimodal.training.optimizer import MasterWeights, hidden_matrices, learning_rate, make_optimizer, orthogonalized
 
 
 def test_the_rate_by_hand():

@@ -4,11 +4,10 @@ from multimodal.training.objectives.captioning import Captioning, CaptioningConf
 from multimodal.training.objectives.classification import Classification, ClassificationConfig
 from multimodal.training.objectives.contrastive import Contrastive, ContrastiveConfig, Sigmoid, SigmoidConfig
 from multimodal.training.objectives.matching import Matching, MatchingConfig
-from multimodal.training.objectives.objective import Objective
-from multimodal.training.objectives.term import OBJECTIVES, ObjectiveConfig, Shared, Term, TermConfig, TermData
+from multimodal.training.objectives.term import OBJECTIVES, Objective, Shared, Term, TermConfig, TermData
 
 __all__ = [
     "OBJECTIVES", "Captioning", "CaptioningConfig", "Classification", "ClassificationConfig", "Contrastive",
-    "ContrastiveConfig", "Matching", "MatchingConfig", "Objective", "ObjectiveConfig", "Shared", "Sigmoid",
-    "SigmoidConfig", "Term", "TermConfig", "TermData",
+    "ContrastiveConfig", "Matching", "MatchingConfig", "Objective", "Shared", "Sigmoid", "SigmoidConfig", "Term",
+    "TermConfig", "TermData",
 ]  # fmt: skip

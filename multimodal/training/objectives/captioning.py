@@ -3,18 +3,17 @@
 b = rows of a group, L = tokens, V = vocabulary
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from multimodal.datasets import Batch
 from multimodal.layers import lengths_until, mask_from_lengths
 from multimodal.losses import captioning_loss
 from multimodal.models import Generates
-from multimodal.training.objectives.term import OBJECTIVES, Shared, Term, TermConfig, TermData
+from multimodal.training.objectives.term import OBJECTIVES, Shared, Term, TermConfig, TermData, Trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +29,7 @@ class Captioning(Term):
         if not isinstance(network, Generates):
             raise ValueError("objective.captioning: expected a model with a decoder, got one without")
 
-    def trains(self, network: Any) -> Iterable[nn.Module | nn.Parameter]:
+    def trains(self, network: Any) -> Trained:
         return network.decoder, *(network.encoders[source] for source in network.sources)
 
     def forward(self, shared: Shared, batch: Batch) -> Tensor:
@@ -45,8 +44,7 @@ class Captioning(Term):
             logits.append(shared.network.decoder(group[:, :-1], memory).logits.flatten(0, 1))  # [b * (L - 1), V]
             targets.append(group[:, 1:].flatten())
             masks.append(mask_from_lengths(lengths - 1, longest - 1).flatten())
-        smoothing = self.config.label_smoothing
-        return captioning_loss(torch.cat(logits), torch.cat(targets), torch.cat(masks), smoothing)
+        return captioning_loss(torch.cat(logits), torch.cat(targets), torch.cat(masks), self.config.label_smoothing)
 
 
 OBJECTIVES.register("captioning", CaptioningConfig, Captioning)

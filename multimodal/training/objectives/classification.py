@@ -3,7 +3,6 @@
 B = rows of this rank, C = labels, D = width of the shared space
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from multimodal.datasets import Batch
 from multimodal.losses import captioning_loss
 from multimodal.models import Embeds
-from multimodal.training.objectives.term import OBJECTIVES, Shared, Term, TermConfig, TermData, main_modality
+from multimodal.training.objectives.term import OBJECTIVES, Shared, Term, TermConfig, TermData, Trained, main_modality
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +29,7 @@ class Classification(Term):
             raise ValueError("objective.classification: expected data with labels, got none")
         self.head = nn.Linear(network.embed_dim, len(data.label_names), bias=False)
 
-    def trains(self, network: Any) -> Iterable[nn.Module | nn.Parameter]:
+    def trains(self, network: Any) -> Trained:
         modality = main_modality(network)
         return network.encoders[modality], network.projections[modality], network.logit_scale, self.head
 

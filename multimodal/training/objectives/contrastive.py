@@ -1,15 +1,14 @@
 """Contrastive terms: InfoNCE (CLIP) and the pairwise sigmoid loss (SigLIP), over any two modalities."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from multimodal.datasets import Batch
 from multimodal.losses import info_nce, sigmoid_loss
 from multimodal.models import Embeds
-from multimodal.training.objectives.term import OBJECTIVES, Shared, Term, TermConfig, TermData, main_modality
+from multimodal.training.objectives.term import OBJECTIVES, Shared, Term, TermConfig, TermData, Trained, main_modality
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +22,7 @@ class Contrastive(Term):
         if not isinstance(network, Embeds) or len(network.modalities) < 2:
             raise ValueError("objective.contrastive: expected a model that embeds two modalities, got another")
 
-    def trains(self, network: Any) -> Iterable[nn.Module | nn.Parameter]:
+    def trains(self, network: Any) -> Trained:
         return network.encoders, network.projections, network.logit_scale
 
     def forward(self, shared: Shared, batch: Batch) -> Tensor:
@@ -42,14 +41,13 @@ class Sigmoid(Contrastive):
         if network.logit_bias is None:
             raise ValueError("objective.sigmoid: expected model.logit_bias to be set (SigLIP: -10), got none")
 
-    def trains(self, network: Any) -> Iterable[nn.Module | nn.Parameter]:
+    def trains(self, network: Any) -> Trained:
         return *super().trains(network), network.logit_bias
 
     def forward(self, shared: Shared, batch: Batch) -> Tensor:
         network = shared.network
         inputs, texts = shared.embedding(main_modality(network)), shared.embedding("text")  # [B, D]
-        scale = network.logit_scale.float().exp()
-        return sigmoid_loss(inputs, texts, scale, network.logit_bias.float(), batch.groups)
+        return sigmoid_loss(inputs, texts, network.logit_scale.float().exp(), network.logit_bias.float(), batch.groups)
 
 
 OBJECTIVES.register("contrastive", ContrastiveConfig, Contrastive)

@@ -3,17 +3,16 @@
 B = rows of this rank, L = tokens
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from multimodal.datasets import Batch
 from multimodal.models import Embeds, Matches
-from multimodal.training.objectives.term import OBJECTIVES, Shared, Term, TermConfig, TermData, main_modality
+from multimodal.training.objectives.term import OBJECTIVES, Shared, Term, TermConfig, TermData, Trained, main_modality
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +32,7 @@ class Matching(Term):
         if not isinstance(network, Matches) or not isinstance(network, Embeds):
             raise ValueError("objective.matching: expected a model with a matching head, got one without")
 
-    def trains(self, network: Any) -> Iterable[nn.Module | nn.Parameter]:
+    def trains(self, network: Any) -> Trained:
         return network.encoders, network.matching_head
 
     def forward(self, shared: Shared, batch: Batch) -> Tensor:

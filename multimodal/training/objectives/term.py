@@ -1,11 +1,11 @@
-"""The contract of a term of the loss, and the registry of its kinds: one file per term.
+"""The contract of a term of the loss, the registry of its kinds (one file per term), and the weighted sum of terms.
 
 B = rows of this rank, L = tokens, D = width of the shared space
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from multimodal.datasets import Batch
 from multimodal.layers import Encoded, Memory, lengths_until
 
 LENGTH_GROUPS = 4  # rows of similar length go through the text modules together
+Trained = Iterable[nn.Module | nn.Parameter]  # what gets a gradient from a term
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +60,7 @@ class Shared:
         """What the decoder attends to for some rows of the batch (int64)."""
         sources = self.network.sources
         if len(sources) == 1 and hasattr(self.network, "memory_of"):
-            memory: Memory = self.network.memory_of(self.encoded(sources[0]).select(rows))
-            return memory
+            return self.network.memory_of(self.encoded(sources[0]).select(rows))
         return self.network.memory({source: self.inputs[source][rows] for source in sources})
 
     def by_length(self, tokens: Tensor) -> list[Tensor]:
@@ -85,7 +85,7 @@ class Term(nn.Module):
         super().__init__()
         self.config = config
 
-    def trains(self, network: Any) -> Iterable[nn.Module | nn.Parameter]:
+    def trains(self, network: Any) -> Trained:
         """What gets a gradient from this term. What no term trains is frozen."""
         raise NotImplementedError
 
@@ -95,9 +95,54 @@ class Term(nn.Module):
 
 
 OBJECTIVES: Registry[Term] = Registry("objective")
-ObjectiveConfig = Annotated[Any, OBJECTIVES]  # the type of config fields that hold the table of a term
 
 
 def main_modality(network: Any) -> str:
     """What the network embeds beside text."""
     return next((modality for modality in network.modalities if modality != "text"), "text")
+
+
+class Objective(nn.Module):
+    """The loss of a batch, and its terms by kind.
+
+    Data-parallel wrappers wrap this module: its forward is everything that needs a gradient.
+    """
+
+    def __init__(self, network: nn.Module, configs: Sequence[Any], data: TermData) -> None:
+        """configs: one for each term, of different kinds"""
+        super().__init__()
+        kinds = [OBJECTIVES.kind_of(config) for config in configs]
+        if len(set(kinds)) < len(kinds):
+            raise ValueError(f"objective: expected each kind once, got {kinds}")
+        self.network, self.eos_id = network, data.eos_id
+        self.terms = nn.ModuleDict({OBJECTIVES.kind_of(c): OBJECTIVES.build(c, network, data) for c in configs})
+        self.use({kind: config.weight for kind, config in zip(kinds, configs, strict=True)})
+
+    def use(self, weights: Mapping[str, float], frozen: Sequence[str] = ()) -> None:
+        """Weigh the terms, and freeze what none of them trains, and the modules called `frozen`.
+
+        Raises ValueError for an unknown term or module, and if no term has a weight.
+        """
+        unknown = sorted(set(weights) - set(self.terms))
+        if unknown:
+            raise ValueError(f"objective: expected terms of the run, {sorted(self.terms)}, got {unknown}")
+        self.weights = {kind: weight for kind, weight in weights.items() if weight}
+        if not self.weights:
+            raise ValueError("objective: expected a term with a weight other than 0, got none")
+        self.requires_grad_(False)
+        for kind in self.weights:
+            for part in self.terms[kind].trains(self.network):  # type: ignore[operator]
+                part.requires_grad_(True)
+        modules = dict(self.network.named_modules())
+        for name in frozen:
+            if name not in modules or not name:
+                known = [key for key, _ in self.network.named_children()]
+                raise ValueError(f"freeze: expected the name of a module, such as {known}, got {name!r}")
+            modules[name].requires_grad_(False)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The batch as the network reads it -> the terms by kind, and `loss`, their weighted sum."""
+        shared = Shared(self.network, batch.inputs, self.eos_id)
+        terms = {kind: self.terms[kind](shared, batch) for kind in self.weights}
+        total = sum(self.weights[kind] * term for kind, term in terms.items())
+        return {"loss": torch.as_tensor(total), **terms}

@@ -1,4 +1,4 @@
-"""One process or several: the rank of this one, and sums over all.
+"""One process or several: the process group, the rank of this process, and sums and gathers over all ranks.
 
 R = world size, b = rows of this rank, B = R * b rows of all ranks
 """

@@ -7,12 +7,12 @@ import torch
 from multimodal.model import Model
 from multimodal.zoo.build import build, with_positions
 from multimodal.zoo.catalogue import SHIPPED
-from multimodal.zoo.checkpoint import Checkpoint, wrap_errors
 from multimodal.zoo.device import choose_device, fast_dtype
-from multimodal.zoo.formats import recognise
+from multimodal.zoo.formats import Checkpoint, recognise
 from multimodal.zoo.formats.open_clip import OpenClipFormat
 from multimodal.zoo.golden import verify as check_golden
 from multimodal.zoo.hub import Source, is_hub_name, locate
+from multimodal.zoo.weights import wrap_errors
 
 DEFAULT = "small"
 
@@ -53,14 +53,14 @@ def load(
     dtype = fast_dtype(chosen) if dtype is None else dtype
     name = DEFAULT if name is None else str(name)
     source = find(name, weights)
-    try:
-        checkpoint = open_source(source, tokenizer)
-    except FileNotFoundError:
-        if not source.cached:
-            raise
-        # Another program may have put only some of the files into the cache.
-        checkpoint = open_source(locate(name, fetch=True), tokenizer)
-    with wrap_errors(f"{name}: could not open the checkpoint", ValueError):
+    with wrap_errors(f"{name}: could not open the checkpoint", OSError, ImportError, ValueError):
+        try:
+            checkpoint = open_source(source, tokenizer)
+        except FileNotFoundError:
+            if not source.cached:
+                raise
+            # Another program may have put only some of the files into the cache.
+            checkpoint = open_source(locate(name, fetch=True), tokenizer)
         checkpoint = with_positions(checkpoint, image_size, interpolate_positions)
     model = build(checkpoint, chosen, dtype)
     if verify:
@@ -87,6 +87,5 @@ def find(name: str, weights: str | Path | None = None) -> Source:
 
 def open_source(source: Source, tokenizer: str | Path | None) -> Checkpoint:
     """The checkpoint in the format that the source names, or in one that recognises it."""
-    with wrap_errors(f"{source.path}: could not open the checkpoint", ValueError):
-        format = source.format or recognise(source.path)
-        return format.open(source.path, None if tokenizer is None else Path(tokenizer))
+    format = source.format or recognise(source.path)
+    return format.open(source.path, None if tokenizer is None else Path(tokenizer))

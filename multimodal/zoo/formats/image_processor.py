@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from multimodal.preprocess import ImageTransform
-from multimodal.zoo.formats.format import read_json
-from multimodal.zoo.weights import CheckpointError
+from multimodal.zoo.weights import CheckpointError, read_json
 
 TABLE = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
 DEFAULTS: dict[str, dict[str, Any]] = TABLE["defaults"]  # of the three classes, for keys that a file leaves out

@@ -14,12 +14,11 @@ from multimodal.decoders import TextDecoderConfig
 from multimodal.encoders import ENCODERS, ImageEncoderConfig, OpenClipImageConfig, OpenClipTextConfig, TextEncoderConfig
 from multimodal.models import CoCaConfig, DualEncoderConfig
 from multimodal.preprocess import ImageTransform
-from multimodal.zoo.checkpoint import Checkpoint, third_party
-from multimodal.zoo.formats.format import CONFIG, FORMATS, read_json
+from multimodal.zoo.formats.format import CONFIG, FORMATS, Checkpoint, third_party
 from multimodal.zoo.formats.hf_towers import tower_config
 from multimodal.zoo.formats.open_clip_names import convert_weights
 from multimodal.zoo.formats.open_clip_tokenizer import read_tokenizer
-from multimodal.zoo.weights import OPEN_CLIP_CONFIG, CheckpointError, find_weights, read_weights
+from multimodal.zoo.weights import OPEN_CLIP_CONFIG, CheckpointError, find_weights, read_json, read_weights
 
 RESIZES = {"shortest": "crop", "squash": "squash", "longest": "pad"}  # resize_mode -> resize of `ImageTransform`
 CLIP_VOCAB, CLIP_EOS = 49408, 49407

@@ -7,8 +7,7 @@ import torch
 from multimodal.models import build_model
 from multimodal.zoo.build import stored
 from multimodal.zoo.catalogue import TABLE
-from multimodal.zoo.formats.hf_towers import TOWERS
-from multimodal.zoo.formats.open_clip import read_model
+from multimodal.zoo.formats.open_clip import HF_TOWERS, read_model
 from multimodal.zoo.formats.open_clip_names import convert_weights
 from tests.zoo.formats.open_clip_peers import build_peer, save_tower
 
@@ -69,7 +68,7 @@ def test_every_architecture_is_accounted_for():
     assert set(TABLE["open_clip_parameters"]) | set(OTHERS) == set(open_clip.list_models())
     assert {*FEW, *PROFILE} <= set(open_clip.list_models())
     towers = {open_clip.get_model_config(name)["text_cfg"].get("hf_model_name") for name in open_clip.list_models()}
-    assert towers == {None, *TOWERS}
+    assert towers == {None, *HF_TOWERS}
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -2,12 +2,10 @@
 
 from multimodal.zoo.build import put_weights
 from multimodal.zoo.catalogue import ModelEntry, Models, models
-from multimodal.zoo.checkpoint import Checkpoint
-from multimodal.zoo.device import choose_device, fast_dtype
 from multimodal.zoo.export import convert, download
-from multimodal.zoo.formats import FORMATS, Format
+from multimodal.zoo.formats import FORMATS, Checkpoint, Format
 from multimodal.zoo.golden import verify
-from multimodal.zoo.load import load
+from multimodal.zoo.load import choose_device, fast_dtype, load
 from multimodal.zoo.save import load_folder, save_folder, update_card
 from multimodal.zoo.weights import CheckpointError, find_weights, read_weights, weights_sha256
 

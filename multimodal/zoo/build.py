@@ -13,9 +13,9 @@ from multimodal.config import fill
 from multimodal.layers import resize_positions
 from multimodal.model import Model
 from multimodal.models import build_model, encoder_configs
-from multimodal.zoo.checkpoint import Checkpoint, wrap_errors
 from multimodal.zoo.contract import check_contract, contract
-from multimodal.zoo.weights import CheckpointError
+from multimodal.zoo.formats import Checkpoint
+from multimodal.zoo.weights import CheckpointError, wrap_errors
 
 MAX_DISCARDED_PARAMETERS = 100  # beyond twice the tensors of the file: some towers create parts and drop them
 POSITIONS = "encoders.image.positions"
@@ -28,7 +28,7 @@ def build(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> M
     """
     config, weights, inputs = checkpoint.config, checkpoint.weights, checkpoint.inputs
     check_contract(config, inputs)
-    with wrap_errors(f"{checkpoint.name}: could not build the model"):
+    with wrap_errors(f"{checkpoint.name}: could not build the model", OSError, ImportError, plain=ValueError):
         with torch.device("meta"), _at_most(2 * len(weights) + MAX_DISCARDED_PARAMETERS):
             network = build_model(config)
         check_weights(network, weights)

@@ -9,38 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 SHIPPED = {"small": Path(__file__).parent / "small"}  # in the package, offline
-PARAMETERS = Path(__file__).with_name("parameters.json")  # of the architectures of open_clip
-
 EMBEDS = ("classify", "search")
-# The family of an architecture of open_clip, by the first pattern that matches its name
-FAMILIES = (
-    ("coca", "CoCa"),
-    ("SigLIP2", "SigLIP 2"),
-    ("SigLIP", "SigLIP"),
-    ("EVA", "EVA-CLIP"),
-    ("convnext", "ConvNeXt"),
-    ("MobileCLIP", "MobileCLIP"),
-    ("ViTamin", "ViTamin"),
-    ("PE-Core", "Perception Encoder"),
-    ("CLIPA", "CLIPA"),
-    ("nllb|xlm|mt5|worldwide", "multilingual CLIP"),
-    ("^RN", "CLIP, ResNet"),
-    ("", "CLIP"),
-)
-FIRST = ("CLIP", "SigLIP", "SigLIP 2", "CoCa", "BLIP")  # families that are listed first
-# Name, family, abilities and number of parameters (tied ones count once); all in the format of transformers
-HUB: tuple[tuple[str, str, tuple[str, ...], int], ...] = (
-    ("openai/clip-vit-base-patch32", "CLIP", EMBEDS, 151_277_313),
-    ("openai/clip-vit-base-patch16", "CLIP", EMBEDS, 149_620_737),
-    ("openai/clip-vit-large-patch14", "CLIP", EMBEDS, 427_616_513),
-    ("google/siglip-base-patch16-224", "SigLIP", EMBEDS, 203_155_970),
-    ("google/siglip-so400m-patch14-384", "SigLIP", EMBEDS, 877_960_498),
-    ("Salesforce/blip-image-captioning-base", "BLIP", ("caption",), 223_971_644),
-    ("Salesforce/blip-image-captioning-large", "BLIP", ("caption",), 446_290_492),
-    ("Salesforce/blip-itm-base-coco", "BLIP", (*EMBEDS, "match"), 223_744_259),
-    ("Salesforce/blip-itm-large-coco", "BLIP", (*EMBEDS, "match"), 446_128_643),
-    ("Salesforce/blip-vqa-base", "BLIP", ("answer",), 361_230_140),
-)
+# families: (pattern, family) of architectures of open_clip; the first pattern that matches the name counts
+# first: the families that are listed first
+# hub: name, family, abilities and number of parameters of models in the format of transformers
+# open_clip_parameters: of architectures. Tied parameters count once.
+TABLE = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
 
 
 class ModelEntry(NamedTuple):
@@ -52,9 +26,6 @@ class ModelEntry(NamedTuple):
     num_parameters: int | None  # None: only a download tells
     tags: tuple[str, ...]  # the data with which, or the group by which, it was trained
     where: str  # "in the package", "open_clip" or "hub"
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**self._asdict(), "can": list(self.can), "tags": list(self.tags)}
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -83,7 +54,7 @@ class Models(list[ModelEntry]):
     __repr__ = __str__
 
     def to_dict(self) -> dict[str, Any]:
-        return {"models": [each.to_dict() for each in self]}
+        return {"models": [each._asdict() | {"can": list(each.can), "tags": list(each.tags)} for each in self]}
 
     def _repr_html_(self) -> str:
         def row(kind: str, cells: Iterable[str]) -> str:
@@ -119,15 +90,13 @@ def models(can: str | None = None, family: str | None = None) -> Models:
 @cache
 def everything() -> tuple[ModelEntry, ...]:
     """The model in the package first, then family by family."""
-    others = [*_open_clip(), *(ModelEntry(*entry, (), "hub") for entry in HUB)]
-    rank = {family: place for place, family in enumerate(FIRST)}
-    others.sort(key=lambda each: (rank.get(each.family, len(FIRST)), each.family, each.where == "open_clip"))
+    hub = (ModelEntry(name, family, tuple(can), count, (), "hub") for name, family, can, count in TABLE["hub"])
+    rank = {family: place for place, family in enumerate(TABLE["first"])}
+    others = sorted(
+        (*_open_clip(), *hub),
+        key=lambda each: (rank.get(each.family, len(rank)), each.family, each.where == "open_clip"),
+    )
     return (*_shipped(), *others)
-
-
-def parameter_counts() -> dict[str, int]:
-    """The number of parameters of each architecture of open_clip; tied ones count once."""
-    return json.loads(PARAMETERS.read_text(encoding="utf-8"))
 
 
 def _shipped() -> Iterable[ModelEntry]:
@@ -140,9 +109,9 @@ def _shipped() -> Iterable[ModelEntry]:
 def _open_clip() -> Iterable[ModelEntry]:
     from open_clip import get_model_config, get_pretrained_cfg, list_models, list_pretrained_tags_by_model
 
-    counts = parameter_counts()
+    counts = TABLE["open_clip_parameters"]
     for name in list_models():
-        family = next(family for pattern, family in FAMILIES if re.search(pattern, name))
+        family = next(family for pattern, family in TABLE["families"] if re.search(pattern, name))
         can = (*EMBEDS, "caption") if family == "CoCa" else EMBEDS
         quick = get_model_config(name).get("quick_gelu", False)
         tags = tuple(  # tags of the other activation belong to the name with or without -quickgelu

@@ -5,9 +5,8 @@ states; a name resolves to the cache only when all files are there and have pass
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from multimodal.files import sha256_of, write_text
 from multimodal.zoo.formats.open_clip import OpenClipFormat
@@ -21,8 +20,7 @@ OTHER_FILES = (
 PREFIX = "hf-hub:"
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """A checkpoint on this disk.
 
     format: if the name tells it, as a tag of open_clip does. cached: whether it is in the cache of a hub.
@@ -89,10 +87,11 @@ def _cached(repo: str, files: Sequence[str]) -> Path | None:
 
 def _download(name: str, repo: str, files: Sequence[str]) -> Path:
     """The same, downloaded into the cache with config and tokenizer."""
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
     # Errors of connections: in the HTTP library of huggingface_hub they are not OSErrors.
     network: Any = (OSError, HfHubHTTPError.__mro__[1])
+    expected = files or weights_order(())
     try:
         path, present = _fetch(repo, files)
     except GatedRepoError as error:
@@ -101,23 +100,18 @@ def _download(name: str, repo: str, files: Sequence[str]) -> Path:
             f"https://huggingface.co/{repo}, then `hf auth login`"
         ) from error
     except RepositoryNotFoundError as error:
-        raise FileNotFoundError(
-            f"{name}: expected a folder or file here, or a repository of huggingface.co that is open to you, got "
-            "neither"
-        ) from error
+        wanted = "a folder or file here, or a repository of huggingface.co that is open to you"
+        raise FileNotFoundError(f"{name}: expected {wanted}, got neither") from error
     except network as error:
-        cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
+        cause = error.__cause__ or error
         what = (" ".join(str(cause).split()) or type(cause).__name__)[:160]
-        wanted = " or ".join((files or weights_order(()))[:2])
         raise FileNotFoundError(
             f"{name}: expected a folder or file here, or {repo} in the cache or from the network, got neither "
-            f"({what}); elsewhere, `multimodal download {name} --to FOLDER` (or {wanted} and the "
+            f"({what}); elsewhere, `multimodal download {name} --to FOLDER` (or {' or '.join(expected[:2])} and the "
             f"json and txt files of https://huggingface.co/{repo}), then load that FOLDER here"
         ) from error
     if path is None:
-        raise FileNotFoundError(
-            f"{name}: expected {' or '.join(files or weights_order(()))} in {repo}, got {present[:8]}"
-        )
+        raise FileNotFoundError(f"{name}: expected {' or '.join(expected)} in {repo}, got {present[:8]}")
     return path
 
 
@@ -137,15 +131,11 @@ def _fetch(repo: str, files: Sequence[str]) -> tuple[Path | None, list[str]]:
         if lfs is not None and (got := sha256_of(path)) != lfs.sha256:
             path.resolve().unlink()  # the file that a link in the cache leads to
             path.unlink(missing_ok=True)
-            raise CheckpointError(
-                f"{path.name}: expected sha256 {lfs.sha256} as on the hub, got {got}; the file was removed"
-            )
+            expected = f"expected sha256 {lfs.sha256} as on the hub"
+            raise CheckpointError(f"{path.name}: {expected}, got {got}; the file was removed")
         return path
 
-    for file in (*CONFIGS, *OTHER_FILES):
-        if file in present:
-            get(file)
-    path = get(weights)
+    *_, path = [get(file) for file in (*CONFIGS, *OTHER_FILES, weights) if file in present]
     for shard in shards_of(path):
         get(shard.name)
     write_text(path.parents[2] / "refs" / "main", str(info.sha))  # by which the cache finds it

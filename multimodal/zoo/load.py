@@ -1,5 +1,6 @@
-"""`load`: from a name, a folder or a file to a model."""
+"""`load`: from a name, a folder or a file to a model, by default on the fastest device and in its fast dtype."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -7,14 +8,14 @@ import torch
 from multimodal.model import Model
 from multimodal.zoo.build import build, with_positions
 from multimodal.zoo.catalogue import SHIPPED
-from multimodal.zoo.checkpoint import Checkpoint, wrap_errors
-from multimodal.zoo.device import choose_device, fast_dtype
-from multimodal.zoo.formats import recognise
+from multimodal.zoo.formats import Checkpoint, recognise
 from multimodal.zoo.formats.open_clip import OpenClipFormat
 from multimodal.zoo.golden import verify as check_golden
 from multimodal.zoo.hub import Source, is_hub_name, locate
+from multimodal.zoo.weights import wrap_errors
 
 DEFAULT = "small"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def load(
@@ -53,14 +54,14 @@ def load(
     dtype = fast_dtype(chosen) if dtype is None else dtype
     name = DEFAULT if name is None else str(name)
     source = find(name, weights)
-    try:
-        checkpoint = open_source(source, tokenizer)
-    except FileNotFoundError:
-        if not source.cached:
-            raise
-        # Another program may have put only some of the files into the cache.
-        checkpoint = open_source(locate(name, fetch=True), tokenizer)
-    with wrap_errors(f"{name}: could not open the checkpoint", ValueError):
+    with wrap_errors(f"{name}: could not open the checkpoint", OSError, ImportError, ValueError):
+        try:
+            checkpoint = open_source(source, tokenizer)
+        except FileNotFoundError:
+            if not source.cached:
+                raise
+            # Another program may have put only some of the files into the cache.
+            checkpoint = open_source(locate(name, fetch=True), tokenizer)
         checkpoint = with_positions(checkpoint, image_size, interpolate_positions)
     model = build(checkpoint, chosen, dtype)
     if verify:
@@ -87,6 +88,39 @@ def find(name: str, weights: str | Path | None = None) -> Source:
 
 def open_source(source: Source, tokenizer: str | Path | None) -> Checkpoint:
     """The checkpoint in the format that the source names, or in one that recognises it."""
-    with wrap_errors(f"{source.path}: could not open the checkpoint", ValueError):
-        format = source.format or recognise(source.path)
-        return format.open(source.path, None if tokenizer is None else Path(tokenizer))
+    format = source.format or recognise(source.path)
+    return format.open(source.path, None if tokenizer is None else Path(tokenizer))
+
+
+def choose_device(device: str | torch.device | None = None) -> torch.device:
+    """`device` or, by default, the first that is available of CUDA, Apple's MPS and the CPU."""
+    if device is not None:
+        try:
+            return torch.device(device)
+        except RuntimeError as error:
+            raise ValueError(f"device: expected 'cpu', 'cuda', 'cuda:0', 'mps', got {device!r}") from error
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 if the device multiplies it several times as fast as float32, float32 otherwise.
+
+    The environment variable MULTIMODAL_DTYPE ("float32" or "bfloat16") overrides this choice.
+    """
+    forced = os.environ.get("MULTIMODAL_DTYPE")
+    if forced:
+        if forced not in DTYPES:
+            raise ValueError(f"MULTIMODAL_DTYPE: expected one of {sorted(DTYPES)}, got {forced!r}")
+        return DTYPES[forced]
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = device.type == "cpu" and bfloat16_cpu()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def bfloat16_cpu() -> bool:
+    """Whether this processor has AMX or AVX512-BF16."""
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())

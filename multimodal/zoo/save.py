@@ -10,17 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from multimodal.files import atomic_write, write_text
+from multimodal.metrics import read_measures
 from multimodal.model import Model
 from multimodal.models import MODELS
 from multimodal.preprocess.preprocessor import Preprocessor, save_preprocessor
 from multimodal.zoo.build import build, stored
-from multimodal.zoo.card import card_text
 from multimodal.zoo.contract import contract
 from multimodal.zoo.formats.format import CONFIG
 from multimodal.zoo.formats.own import FORMAT, WEIGHTS, OwnFormat
 from multimodal.zoo.golden import golden_vectors
 
 KEPT_KEYS = ("golden", "contract")  # in a card, unless the new one has its own: `load` and `verify` need them
+TITLES = {"figures": "Figures on the validation sets"}  # of keys whose title is not the key itself
+HIDDEN = ("golden",)  # for `verify`, not for readers
 
 
 def save_folder(
@@ -77,6 +79,34 @@ def update_card(folder: str | Path, card: dict[str, Any], charts: Mapping[str, b
     table["card"] = old | card
     write_text(path, json.dumps(table, indent=1) + "\n")
     write_text(path.with_name("README.md"), card_text(table["name"], table["card"]))
+
+
+def card_text(name: str, card: dict[str, Any]) -> str:
+    """Flat tables and measures as tables, lists as lists, `charts` as images next to the card.
+
+    Nested tables are only mentioned: they stay in config.json.
+    """
+    lines = [f"# {name}", ""]
+    nested = []
+    for key, value in card.items():
+        if key in HIDDEN:
+            continue
+        title = [f"## {TITLES.get(key, key.replace('_', ' ').capitalize())}", ""]
+        if isinstance(value, dict) and any(isinstance(v, dict | list | tuple) for v in value.values()):
+            nested.append(f"`card.{key}`")
+        elif key == "charts":
+            for what, file in value.items():
+                lines += [f"## {what}", "", f"![{what}]({file})", ""]
+        elif key == "figures" and isinstance(value, list):
+            rows = [f"| {' | '.join(measure.cells())} |" for measure in read_measures(value)]
+            lines += [*title, "| data set | measure | value | n |", "|---|---|---|---|", *rows, ""]
+        elif isinstance(value, dict):
+            lines += [*title, "| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in value.items()), ""]
+        elif isinstance(value, list):
+            lines += [*title, *(f"- {item}" for item in value), ""]
+        else:
+            lines += [*title, str(value), ""]
+    return "\n".join([*lines, f"More in `config.json`: {', '.join(nested)}.", ""] if nested else lines)
 
 
 def _rounded(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +21,8 @@ OPEN_CLIP_CONFIG = "open_clip_config.json"
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 FILES = ("model.safetensors", INDEX, *OPEN_CLIP_FILES, "pytorch_model.bin")  # pickles come last
 WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys under which training scripts save the weights
-MAX_JSON_BYTES = 2_000_000  # of a safetensors header or a shard index: 20 thousand tensors
+MAX_HEADER_BYTES = 2_000_000  # of a safetensors file: 20 thousand tensors
+MAX_JSON_BYTES = 4_000_000  # the largest are our own config.json files, with golden vectors and card
 MAX_EXPANSION = 4  # bytes of all tensors per byte of the file; tied weights appear under several names
 MAX_REASON = 240  # characters of an error message that quotes a file or a library
 
@@ -43,12 +45,12 @@ def read_weights(path: str | Path, *, sha256: str | None = None) -> dict[str, Te
     path = Path(path)
     if sha256 is not None and (got := weights_sha256(path)) != sha256:
         raise CheckpointError(f"{path}: expected sha256 {sha256}, got {got}")
-    with _naming(path):
-        if path.name != INDEX:
+    if path.name != INDEX:
+        _check_regular(path)
+        with wrap_errors(path):
             return _plain_tensors(_read_file(path), path.stat().st_size)
-        shards = _list_shards(path)
     weights: dict[str, Tensor] = {}
-    for name, expected in shards.items():
+    for name, expected in _list_shards(path).items():
         shard = read_weights(path.parent / name)
         if set(shard) != expected:
             missing, spare = sorted(expected - set(shard))[:5], sorted(set(shard) - expected)[:5]
@@ -62,9 +64,8 @@ def weights_sha256(path: str | Path) -> str:
     """The sha256 of a weights file; for a shard index, of the sorted lines "NAME SHA256" of all shards."""
     path = Path(path)
     if path.name != INDEX:
-        with _naming(path):
-            _check_regular(path)
-            return sha256_of(path)
+        _check_regular(path)
+        return sha256_of(path)
     lines = sorted(f"{shard.name} {weights_sha256(shard)}" for shard in shards_of(path))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -91,33 +92,55 @@ def find_weights(folder: str | Path) -> Path:
 
 def shards_of(path: Path) -> list[Path]:
     """The files that a shard index lists; empty for any other file."""
-    if path.name != INDEX:
-        return []
-    with _naming(path):
-        return [path.parent / name for name in _list_shards(path)]
+    return [path.parent / name for name in _list_shards(path)] if path.name == INDEX else []
 
 
-def reason(error: Exception) -> str:
-    """Why a file was refused, in one short line, whichever library raised the error."""
-    if isinstance(error, CheckpointError):
-        text = str(error)
-    elif isinstance(error, MemoryError):
-        text = "does not fit into memory"
-    elif isinstance(error, OSError):
-        text = f"cannot be read: {error.strerror or error}"
-    elif isinstance(error, UnpicklingError):  # torch's message recommends to switch its protection off
-        text = "damaged: torch.load(weights_only=True) refused it"
-    else:
-        text = f"damaged or not supported: {type(error).__name__}: {error}"
-    line = printable(" ".join(text[: 2 * MAX_REASON].split()))
-    return line if len(line) <= MAX_REASON else f"{line[:MAX_REASON]}..."
+def read_json(path: Path, default: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A JSON object. A missing file gives `default`. Raises CheckpointError for anything else."""
+    if not path.is_file():
+        if default is None:
+            raise FileNotFoundError(f"{path.parent}: expected {path.name}, got no such file")
+        return default
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise CheckpointError(f"{path}: expected at most {MAX_JSON_BYTES} bytes, got {path.stat().st_size}")
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: expected JSON, got {error}") from error
+    if not isinstance(table, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, got {type(table).__name__}")
+    return table
+
+
+@contextmanager
+def wrap_errors(what: str | Path, *passed: type[Exception], plain: type[Exception] = CheckpointError) -> Iterator[None]:
+    """Turn any error but those `passed` into a CheckpointError of one short line, "WHAT: reason".
+
+    On damaged files, libraries raise nearly anything. plain: errors whose text needs no comment.
+    """
+    try:
+        yield
+    except passed:
+        raise
+    except Exception as error:
+        if isinstance(error, plain):
+            text = str(error)
+        elif isinstance(error, MemoryError):
+            text = "does not fit into memory"
+        elif isinstance(error, OSError):
+            text = f"cannot be read: {error.strerror or error}"
+        elif isinstance(error, UnpicklingError):  # torch's message recommends to switch its protection off
+            text = "damaged: torch.load(weights_only=True) refused it"
+        else:
+            text = f"damaged or not supported: {type(error).__name__}: {error}"
+        line = printable(" ".join(text[: 2 * MAX_REASON].split()))
+        raise CheckpointError(f"{what}: {line if len(line) <= MAX_REASON else f'{line[:MAX_REASON]}...'}") from error
 
 
 def _read_file(path: Path) -> object:
     """What a weights file holds. CheckpointError if reading it could harm the process."""
     from safetensors.torch import load_file
 
-    _check_regular(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise CheckpointError(f"expected a file of {', '.join(SUFFIXES)}, got {suffix or 'no suffix'}")
@@ -126,8 +149,8 @@ def _read_file(path: Path) -> object:
         zipped = head.startswith(b"PK\x03\x04")
         if suffix == ".safetensors":
             length = int.from_bytes(head[:8], "little")  # the library parses up to 100 MB, into gigabytes
-            expected = f"a safetensors header of at most {MAX_JSON_BYTES} bytes"
-            problem = f"expected {expected}, got {head!r} ..." if length > MAX_JSON_BYTES else None
+            expected = f"a safetensors header of at most {MAX_HEADER_BYTES} bytes"
+            problem = f"expected {expected}, got {head!r} ..." if length > MAX_HEADER_BYTES else None
         else:
             problem = zip_problem(file) if zipped else legacy_problem(file)
     if problem is not None:
@@ -162,16 +185,13 @@ def _aligned(tensor: Tensor) -> Tensor:
 def _list_shards(index: Path) -> dict[str, set[str]]:
     """The names of the tensors in each file that the index lists."""
     _check_regular(index)
-    if index.stat().st_size > MAX_JSON_BYTES:
-        raise CheckpointError(f"expected at most {MAX_JSON_BYTES} bytes, got {index.stat().st_size}")
-    table = json.loads(index.read_bytes())
-    files = table.get("weight_map") if isinstance(table, dict) else None
+    files = read_json(index).get("weight_map")
     if not isinstance(files, dict):
-        raise CheckpointError("expected a table weight_map, got none")
+        raise CheckpointError(f"{index}: expected a table weight_map, got none")
     shards: dict[str, set[str]] = {}
     for key, name in files.items():
         if not isinstance(name, str) or Path(name).name != name or Path(name).suffix != ".safetensors":
-            raise CheckpointError(f"expected .safetensors files next to the index, got {name!r}")
+            raise CheckpointError(f"{index}: expected .safetensors files next to the index, got {name!r}")
         shards.setdefault(name, set()).add(key)
     return shards
 
@@ -179,18 +199,7 @@ def _list_shards(index: Path) -> dict[str, set[str]]:
 def _check_regular(path: Path) -> None:
     """Refuse anything but a regular file: opening a pipe would wait for a writer."""
     if not path.exists():
-        raise FileNotFoundError(path)
+        raise FileNotFoundError(f"{path}: expected a checkpoint, got no such file")
     if not path.is_file():
         what = "folder" if path.is_dir() else "device or pipe"
-        raise CheckpointError(f"expected a regular file, got a {what}")
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Turn any error into a CheckpointError that names the file: on damaged files, libraries raise nearly anything."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: expected a checkpoint, got no such file") from error
-    except Exception as error:
-        raise CheckpointError(f"{path}: {reason(error)}") from error
+        raise CheckpointError(f"{path}: expected a regular file, got a {what}")

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from multimodal import load
 from multimodal.zoo import fast_dtype
-from multimodal.zoo.device import bfloat16_cpu
 from multimodal.zoo.golden import example_image
+from multimodal.zoo.load import bfloat16_cpu
 from tests.preprocess.texts.peers import saved_peer
 
 TEXTS = ["a cat", "a dog on a beach"]

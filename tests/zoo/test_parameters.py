@@ -7,7 +7,7 @@ import torch
 import transformers as hf
 
 from multimodal.zoo import load
-from multimodal.zoo.catalogue import HUB, SHIPPED, models
+from multimodal.zoo.catalogue import SHIPPED, TABLE, models
 
 LARGE = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
 TEXT = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
@@ -44,7 +44,7 @@ PEERS = {
 }
 
 
-@pytest.mark.parametrize(("name", "parameters"), [(entry[0], entry[3]) for entry in HUB])
+@pytest.mark.parametrize(("name", "parameters"), [(entry[0], entry[3]) for entry in TABLE["hub"]])
 def test_parameters_of_models_on_the_hub(name, parameters):
     with torch.device("meta"):
         peer = PEERS[name]()

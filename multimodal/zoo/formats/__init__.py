@@ -5,6 +5,6 @@ import multimodal.zoo.formats.own
 import multimodal.zoo.formats.salesforce
 import multimodal.zoo.formats.transformers_blip
 import multimodal.zoo.formats.transformers_clip  # noqa: F401
-from multimodal.zoo.formats.format import FORMATS, Format, recognise
+from multimodal.zoo.formats.format import FORMATS, Checkpoint, Format, recognise
 
-__all__ = ["FORMATS", "Format", "recognise"]
+__all__ = ["FORMATS", "Checkpoint", "Format", "recognise"]

@@ -1,15 +1,32 @@
 """The contract of a checkpoint format, and the registry of formats."""
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from multimodal.config import Registry
-from multimodal.zoo.checkpoint import Checkpoint
-from multimodal.zoo.weights import OPEN_CLIP_CONFIG, CheckpointError
+from multimodal.preprocess.preprocessor import Preprocessor
+from multimodal.zoo.weights import OPEN_CLIP_CONFIG, CheckpointError, read_json, weights_sha256
 
 CONFIG = "config.json"  # of this package and of transformers
-MAX_JSON_BYTES = 4_000_000  # the largest are our own config.json files, with golden vectors and card
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint in the terms of this package, before a model is built from it.
+
+    config: of a registered kind of model. weights: on the CPU, by the names of the parameters of that model.
+    inputs: by modality. sha256: of the file with the weights, or of all its shards.
+    """
+
+    name: str
+    config: Any
+    weights: dict[str, Tensor]
+    inputs: dict[str, Preprocessor]
+    card: dict[str, Any]
+    sha256: str
 
 
 class Format(Protocol):
@@ -58,24 +75,16 @@ def read_config(path: Path) -> dict[str, Any]:
     return read_json(path / CONFIG, {}) if path.is_dir() and not (path / OPEN_CLIP_CONFIG).exists() else {}
 
 
-def read_json(path: Path, default: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A JSON object. A missing file gives `default`. Raises CheckpointError for anything else."""
-    if not path.is_file():
-        if default is None:
-            raise FileNotFoundError(f"{path.parent}: expected {path.name}, got no such file")
-        return default
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise CheckpointError(f"{path}: expected at most {MAX_JSON_BYTES} bytes, got {path.stat().st_size}")
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: expected JSON, got {error}") from error
-    if not isinstance(table, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, got {type(table).__name__}")
-    return table
-
-
 def refuse_tokenizer(path: Path, tokenizer: Path | None) -> None:
     """Raise ValueError for a tokenizer from elsewhere, for folders that have their own."""
     if tokenizer is not None:
         raise ValueError(f"tokenizer: expected None, because {path} has its own, got {tokenizer}")
+
+
+def third_party(
+    library: str, name: str, path: Path, config: Any, weights: dict[str, Tensor], inputs: dict[str, Any]
+) -> Checkpoint:
+    """A converted checkpoint, with a card that says where its weights come from. path: the file with the weights"""
+    sha256 = weights_sha256(path)
+    card = {"about": f"A checkpoint of {library}.", "weights": {"file": path.name, "sha256": sha256}}
+    return Checkpoint(name, config, weights, inputs, card, sha256)

@@ -7,38 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from multimodal.preprocess import OPENAI_MEAN, OPENAI_STD, ImageTransform
-from multimodal.zoo.formats.format import read_json
-from multimodal.zoo.weights import CheckpointError
+from multimodal.preprocess import ImageTransform
+from multimodal.zoo.weights import CheckpointError, read_json
 
-RESAMPLES = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers, and our names
-HALF = (0.5, 0.5, 0.5)
-# The defaults of the three classes, for keys that a file leaves out
-COMMON = {
-    "do_resize": True,
-    "do_rescale": True,
-    "do_normalize": True,
-    "do_center_crop": False,
-    "resample": 3,
-    "rescale_factor": 1 / 255,
-    "image_mean": OPENAI_MEAN,
-    "image_std": OPENAI_STD,
-}
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "CLIP": COMMON | {"do_center_crop": True, "size": {"shortest_edge": 224}, "crop_size": 224},
-    "Siglip": COMMON | {"image_mean": HALF, "image_std": HALF, "size": 224},
-    "Blip": COMMON | {"size": 384},
-}
-CLASSES = re.compile(r"(CLIP|Siglip|Blip)(?:(?:ImageProcessor|FeatureExtractor)(?:Fast|Pil)?)?")  # in transformers
-KINDS = {"clip": "CLIP", "siglip": "Siglip", "blip": "Blip"}
+TABLE = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
+DEFAULTS: dict[str, dict[str, Any]] = TABLE["defaults"]  # of the three classes, for keys that a file leaves out
 # Keys without an effect on the result: names of classes, options that always apply, and the padding of BLIP's first
 # files to the largest image of a batch, in which all images have one size
-HARMLESS = {
-    *("processor_class", "image_processor_type", "feature_extractor_type", "do_convert_rgb", "data_format"),
-    *("input_data_format", "device", "return_tensors", "disable_grouping", "default_to_square", "backend"),
-    *("_valid_processor_keys", "auto_map", "image_seq_length"),
-    *("do_pad", "size_divisor"),
-}
+HARMLESS = set(TABLE["harmless"])
+RESAMPLES = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers, and our names
+CLASSES = re.compile(r"(CLIP|Siglip|Blip)(?:(?:ImageProcessor|FeatureExtractor)(?:Fast|Pil)?)?")  # in transformers
+KINDS = {"clip": "CLIP", "siglip": "Siglip", "blip": "Blip"}
 
 
 def read_transform(folder: Path, kind: str, image_size: int) -> ImageTransform:
@@ -47,7 +26,13 @@ def read_transform(folder: Path, kind: str, image_size: int) -> ImageTransform:
     Without such a file, what the class for this kind of model does by default, at the image size of the model.
     Raises CheckpointError for a step that `ImageTransform` does not have, and for two files that differ.
     """
-    path, given = _table(folder)
+    old, new = folder / "preprocessor_config.json", folder / "processor_config.json"
+    nested = read_json(new, {}).get("image_processor")
+    path, given = (new, nested) if isinstance(nested, dict) else (old, read_json(old, {}))
+    if path == new and old.is_file() and _effective(read_json(old)) != _effective(given):
+        raise CheckpointError(
+            f"{folder}: expected the same image processor in {new.name} and {old.name}, got two different ones"
+        )
     name = str(given.get("image_processor_type") or given.get("feature_extractor_type") or KINDS[kind])
     known = CLASSES.fullmatch(name)
     if known is None:
@@ -56,8 +41,8 @@ def read_transform(folder: Path, kind: str, image_size: int) -> ImageTransform:
         )
     if not path.is_file():
         given = {"size": image_size, "crop_size": image_size}
-    table = DEFAULTS[known[1]] | {key: value for key, value in given.items() if value is not None}
-    unknown = sorted(set(table) - HARMLESS - set(COMMON) - {"size", "crop_size"})
+    table = DEFAULTS[known[1]] | _effective(given)
+    unknown = sorted(set(table) - set(DEFAULTS["CLIP"]))
     if unknown:
         raise CheckpointError(f"{path}: expected {sorted(DEFAULTS['CLIP'])}, got {unknown}")
     for key in ("do_resize", "do_rescale"):
@@ -75,22 +60,9 @@ def read_transform(folder: Path, kind: str, image_size: int) -> ImageTransform:
     return ImageTransform(size, mean, std, resize, RESAMPLES[resample])
 
 
-def _table(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """The file with the settings of the image processor, and these settings."""
-    old, new = folder / "preprocessor_config.json", folder / "processor_config.json"
-    nested = read_json(new, {}).get("image_processor")
-    if not isinstance(nested, dict):
-        return old, read_json(old, {})
-    if old.is_file() and _effective(read_json(old)) != _effective(nested):
-        raise CheckpointError(
-            f"{folder}: expected the same image processor in {new.name} and {old.name}, got two different ones"
-        )
-    return new, nested
-
-
-def _effective(table: Mapping[str, Any]) -> str:
-    """The settings with an effect, in a form that can be compared."""
-    return json.dumps({key: value for key, value in table.items() if key not in HARMLESS}, sort_keys=True)
+def _effective(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with an effect."""
+    return {key: value for key, value in table.items() if key not in HARMLESS and value is not None}
 
 
 def _size(path: Path, table: Mapping[str, Any], kind: str) -> tuple[int, str]:
@@ -100,16 +72,13 @@ def _size(path: Path, table: Mapping[str, Any], kind: str) -> tuple[int, str]:
         size = {"shortest_edge": size} if kind == "CLIP" else {"height": size, "width": size}
     if not isinstance(size, dict) or set(size) not in ({"shortest_edge"}, {"height", "width"}):
         raise CheckpointError(f"{path}: size: expected a shortest_edge, or height and width, got {size!r}")
-    if len(set(size.values())) != 1:
+    side, *other = set(size.values())
+    if other:
         raise CheckpointError(f"{path}: size: expected a square, got {size}")
-    [side] = set(size.values())
     shortest = "shortest_edge" in size
-    if not table["do_center_crop"]:
-        if shortest:
-            raise CheckpointError(f"{path}: do_center_crop: expected True for a size of {size}, got False")
-        return side, "squash"
+    if shortest and not table["do_center_crop"]:
+        raise CheckpointError(f"{path}: do_center_crop: expected True for a size of {size}, got False")
     crop: Any = table.get("crop_size", size)
-    crop = {"height": crop, "width": crop} if isinstance(crop, int) else crop
-    if crop != {"height": side, "width": side}:
+    if table["do_center_crop"] and crop not in (side, {"height": side, "width": side}):
         raise CheckpointError(f"{path}: crop_size: expected {side} as in size, got {crop}")
     return side, "crop_floor" if shortest else "squash"

@@ -1,75 +1,34 @@
 """Rules that turn the parameter names of other libraries into ours, and tensors that are stored differently."""
 
 import re
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from multimodal.zoo.weights import CheckpointError
 
-# Pairs of the pattern of a key and the new key. The first pattern that matches the whole key counts; for a new key that
-# ends with ".", a match of the beginning is enough, and the rest of the key is kept. "" drops the tensor.
-Rules = Sequence[tuple[str, str]]
-
-# The parameters of a block: of open_clip, timm, and CLIP, SigLIP and BLIP in transformers
-BLOCK: Rules = (
-    (r"(?:ln_1|norm1|layer_norm1)\.", "norm1."),
-    (r"(?:self_)?attn\.(?:in_proj_|qkv\.)", "attention.qkv."),
-    (r"(?:self_)?attn\.(?:out_proj|proj|projection)\.", "attention.out."),
-    (r"(?:ln_2|norm2|layer_norm2)\.", "norm2."),
-    (r"mlp\.(?:c_fc|fc1)\.", "mlp.0."),
-    (r"mlp\.(?:c_proj|fc2)\.", "mlp.2."),
-)
-BERT_BLOCK: Rules = (
-    (r"attention\.self\.qkv\.", "attention.qkv."),
-    (r"attention\.output\.dense\.", "attention.out."),
-    (r"attention\.output\.LayerNorm\.", "norm1."),
-    (r"crossattention\.self\.query\.", "cross.q."),
-    (r"crossattention\.self\.kv\.", "cross.kv."),
-    (r"crossattention\.output\.dense\.", "cross.out."),
-    (r"crossattention\.output\.LayerNorm\.", "norm_cross."),
-    (r"intermediate\.dense\.", "mlp.0."),
-    (r"output\.dense\.", "mlp.2."),
-    (r"output\.LayerNorm\.", "norm2."),
-)
-
-
-def rules_within(prefix: str, rules: Rules, ours: str) -> list[tuple[str, str]]:
-    """`rules` for what follows the pattern `prefix`, which becomes `ours`. Only one of the patterns may have groups."""
-    return [(prefix + pattern, ours + name) for pattern, name in rules]
-
-
-TIMM_VIT: Rules = (
-    (r"cls_token", "class_token"),
-    (r"pos_embed", "positions"),
-    (r"patch_embed\.proj\.", "patches."),
-    *rules_within(r"blocks\.(\d+)\.", BLOCK, r"blocks.\1."),
-    (r"norm\.", "norm."),
-    (r"attn_pool\.latent", "pool.query"),
-    (r"attn_pool\.(q|kv)\.", r"pool.cross.\1."),
-    (r"attn_pool\.proj\.", "pool.cross.out."),
-    (r"attn_pool\.norm\.", "pool.norm."),
-    *rules_within(r"attn_pool\.", BLOCK, "pool."),  # its mlp
-)
-HF_VIT: Rules = (  # of transformers
-    (r"embeddings\.class_embedding", "class_token"),
-    (r"embeddings\.patch_embedding\.", "patches."),
-    (r"embeddings\.position_embedding(?:\.weight)?", "positions"),
-    (r"pre_layrnorm\.", "norm_input."),  # [sic]
-    *rules_within(r"encoder\.layers\.(\d+)\.", BLOCK, r"blocks.\1."),
-    (r"post_layernorm\.", "norm."),
-    (r"head\.probe", "pool.query"),
-    (r"head\.attention\.out_proj\.", "pool.cross.out."),
-    (r"head\.attention\.", "pool.cross."),  # split by `convert`
-    (r"head\.layernorm\.", "pool.norm."),
-    *rules_within(r"head\.", BLOCK, "pool."),  # its mlp
-)
+TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 # Of scalars, which some have as [1], and of a class token and a query [W], which some have as [1, ..., W]
 SHAPES = {"logit_scale": (), "logit_bias": (), "encoders.image.class_token": (-1,), "encoders.image.pool.query": (-1,)}
 
 
-def convert(state: Mapping[str, Tensor], rules: Rules) -> dict[str, Tensor]:
+def rules(table: str, theirs: str = "", ours: str = "") -> Iterator[tuple[str, str]]:
+    """The patterns and keys of a table of names.toml, for keys after the pattern `theirs`, which becomes `ours`.
+
+    Only one of the patterns of a rule may have groups.
+    """
+    for pattern, key in TABLES[table].items():
+        if isinstance(key, str):
+            yield theirs + pattern, ours + key
+        else:
+            for inner, prefix in key.items():
+                yield from rules(inner, theirs + pattern, ours + prefix)
+
+
+def convert(state: Mapping[str, Tensor], rules: Iterable[tuple[str, str]]) -> dict[str, Tensor]:
     """A state dict by our names, in our shapes.
 
     Raises CheckpointError for keys that no rule matches, and for two keys that become one.
@@ -86,7 +45,7 @@ def convert(state: Mapping[str, Tensor], rules: Rules) -> dict[str, Tensor]:
     return named
 
 
-def _rename(state: Mapping[str, Tensor], rules: Rules) -> dict[str, Tensor]:
+def _rename(state: Mapping[str, Tensor], rules: Iterable[tuple[str, str]]) -> dict[str, Tensor]:
     compiled = [(re.compile(pattern), name) for pattern, name in rules]
     result: dict[str, Tensor] = {}
     unknown = []

@@ -3,6 +3,7 @@
 Towers that our encoders can express become ours; the others stay open_clip's own, see `encoders.open_clip`.
 """
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -14,35 +15,20 @@ from multimodal.decoders import TextDecoderConfig
 from multimodal.encoders import ENCODERS, ImageEncoderConfig, OpenClipImageConfig, OpenClipTextConfig, TextEncoderConfig
 from multimodal.models import CoCaConfig, DualEncoderConfig
 from multimodal.preprocess import ImageTransform
-from multimodal.zoo.checkpoint import Checkpoint, third_party
-from multimodal.zoo.formats.format import CONFIG, FORMATS, read_json
-from multimodal.zoo.formats.hf_towers import tower_config
+from multimodal.zoo.formats.format import CONFIG, FORMATS, Checkpoint, third_party
 from multimodal.zoo.formats.open_clip_names import convert_weights
 from multimodal.zoo.formats.open_clip_tokenizer import read_tokenizer
-from multimodal.zoo.weights import OPEN_CLIP_CONFIG, CheckpointError, find_weights, read_weights
+from multimodal.zoo.weights import OPEN_CLIP_CONFIG, CheckpointError, find_weights, read_json, read_weights
 
 RESIZES = {"shortest": "crop", "squash": "squash", "longest": "pad"}  # resize_mode -> resize of `ImageTransform`
 CLIP_VOCAB, CLIP_EOS = 49408, 49407
+TABLE = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
 # Keys of a tower's config that our encoders implement, or that have no effect after training
-OUR_VISION = {
-    *("layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size", "patch_dropout"),
-    *("attentional_pool", "attn_pooler_queries", "attn_pooler_heads", "output_tokens"),
-}
-OUR_TEXT = {
-    *("context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "embed_cls", "pad_id", "eos_id"),
-    *("no_causal_mask", "pool_type", "proj_bias", "output_tokens", "norm_kwargs", "act_kwargs"),
-    *("hf_tokenizer_name", "tokenizer_kwargs", "tokenizer_mode"),
-}
-# What a text_cfg or a multimodal_cfg leaves out
-TEXT_DEFAULTS = {"context_length": 77, "width": 512, "layers": 12, "heads": 8, "mlp_ratio": 4.0}
-# The ViTs of SigLIP in timm: width, layers, heads, mlp_ratio
-SIGLIP_VITS = {
-    "base": (768, 12, 12, 4.0),
-    "large": (1024, 24, 16, 4.0),
-    "so400m": (1152, 27, 16, 3.7362),
-    "giantopt": (1536, 40, 16, 4.0),
-}
-SIGLIP = {"image_size", "timm_model_name", "timm_model_pretrained", "timm_pool", "timm_proj"}
+OUR_VISION, OUR_TEXT, SIGLIP_KEYS = (set(TABLE[key]) for key in ("our_vision", "our_text", "siglip_keys"))
+TEXT_DEFAULTS = TABLE["text_defaults"]  # what a text_cfg or a multimodal_cfg leaves out
+SIGLIP_VITS = TABLE["siglip_vits"]  # the ViTs of SigLIP in timm: width, layers, heads, mlp_ratio
+HF_TOWERS: dict[str, dict[str, Any]] = TABLE["hf_towers"]  # configs by name, so that no hub is asked
+HF_KINDS = ("bert", "m2m_100", "mt5", "roberta", "xlm-roberta")  # that open_clip supports, see its `hf_configs.py`
 
 
 @dataclass(frozen=True)
@@ -172,7 +158,7 @@ def read_image_tower(table: Mapping[str, Any]) -> tuple[Any, str]:
 def read_siglip_vit(cfg: Mapping[str, Any]) -> ImageEncoderConfig | None:
     """The ViT of a SigLIP, which has a pooling head and no projection; None for any other tower."""
     found = re.fullmatch(r"vit_([a-z0-9]+)_patch(\d+)_siglip_(?:gap_)?\d+", str(cfg.get("timm_model_name")))
-    if found is None or found[1] not in SIGLIP_VITS or not set(cfg) <= SIGLIP:
+    if found is None or found[1] not in SIGLIP_VITS or not set(cfg) <= SIGLIP_KEYS:
         return None
     if (cfg.get("timm_pool"), cfg.get("timm_proj")) != ("map", "none"):
         return None
@@ -230,6 +216,19 @@ def read_text_tower(table: Mapping[str, Any], folder: Path) -> tuple[Any, str]:
         eps=norm.get("eps", 1e-5),
     )
     return text, "affine" if cfg.get("proj_bias") else "linear"
+
+
+def tower_config(name: str, beside: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a text tower of transformers: `beside`, the config.json of the folder, if it is one, or by `name`.
+
+    Raises CheckpointError if there is neither.
+    """
+    if beside.get("model_type") in HF_KINDS:
+        return dict(beside)
+    if name not in HF_TOWERS:
+        got = f"one of {beside['model_type']!r}" if beside.get("model_type") else "none"
+        raise CheckpointError(f"text tower: expected the config.json of {name} beside the weights, got {got}")
+    return HF_TOWERS[name]
 
 
 FORMATS.register("open_clip", OpenClipFormat())

@@ -4,10 +4,9 @@ from pathlib import Path
 
 from multimodal.models import MODELS
 from multimodal.preprocess.preprocessor import Preprocessor, load_preprocessor
-from multimodal.zoo.checkpoint import Checkpoint
 from multimodal.zoo.contract import check_stored, contract
-from multimodal.zoo.formats.format import CONFIG, FORMATS, read_config, read_json, refuse_tokenizer
-from multimodal.zoo.weights import CheckpointError, read_weights
+from multimodal.zoo.formats.format import CONFIG, FORMATS, Checkpoint, read_config, refuse_tokenizer
+from multimodal.zoo.weights import CheckpointError, read_json, read_weights
 
 FORMAT = "multimodal-2"
 WEIGHTS = "model.safetensors"

@@ -8,11 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
+from multimodal.models import encoder_configs
 from multimodal.preprocess import ImageTransform, read_tokenizer_json
-from multimodal.zoo.checkpoint import Checkpoint, third_party
-from multimodal.zoo.contract import encoder_configs
 from multimodal.zoo.formats import transformers_blip
-from multimodal.zoo.formats.format import FORMATS
+from multimodal.zoo.formats.format import FORMATS, Checkpoint, third_party
 from multimodal.zoo.formats.hf_tokenizer import build_tokenizer, token_ids
 from multimodal.zoo.formats.transformers_blip import ANSWERER, CAPTIONER, MATCHER
 from multimodal.zoo.weights import SUFFIXES, CheckpointError, read_weights

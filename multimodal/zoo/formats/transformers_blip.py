@@ -19,12 +19,6 @@ from multimodal.zoo.weights import CheckpointError
 
 KINDS = [f"BlipFor{task}" for task in ("ConditionalGeneration", "ImageTextRetrieval", "QuestionAnswering")]
 CAPTIONER, MATCHER, ANSWERER = KINDS
-BERT: names.Rules = (
-    (r"embeddings\.word_embeddings\.", "embedding."),
-    (r"embeddings\.position_embeddings\.weight", "positions"),
-    (r"embeddings\.LayerNorm\.", "embedding_norm."),
-    *names.rules_within(r"encoder\.layer\.(\d+)\.", names.BERT_BLOCK, r"blocks.\1."),
-)
 GENERATION = {"max_new_tokens": 20}  # the default of `generate` in transformers
 
 
@@ -85,21 +79,6 @@ def read_tokenizer(folder: Path, table: Mapping[str, Any], text: Any) -> HFToken
 
 def convert_weights(state: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
     """The state dict of one of the three classes, or of an original file, by the names of our network of `config`."""
-    rules = [
-        (r".*\.position_ids", ""),  # not learned
-        (r"text_decoder\.cls\.predictions\.bias", ""),  # the same as decoder.bias
-        (r"logit_scale", "logit_scale"),
-        *names.rules_within(r"vision_model\.", names.HF_VIT, "encoders.image."),
-        *names.rules_within(r"visual_encoder\.", names.TIMM_VIT, "encoders.image."),  # in the original files
-        *names.rules_within(r"text_encoder\.", BERT, "encoders.text."),
-        *names.rules_within(r"text_decoder\.bert\.", BERT, "decoder."),
-        (r"text_decoder\.cls\.predictions\.transform\.dense\.", "decoder.head.dense."),
-        (r"text_decoder\.cls\.predictions\.transform\.LayerNorm\.", "decoder.head.norm."),
-        (r"text_decoder\.cls\.predictions\.decoder\.", "decoder.head.linear."),
-        (r"vision_proj\.", "projections.image."),
-        (r"text_proj\.", "projections.text."),
-        (r"itm_head\.", "matching_head."),
-    ]
     state = dict(state)
     bias = "text_decoder.cls.predictions.bias"
     if bias in state:  # in older files the only bias of the head, whose weight is only in the embedding
@@ -107,7 +86,7 @@ def convert_weights(state: Mapping[str, Tensor], config: Any) -> dict[str, Tenso
     qkv = [f".attention.self.{part}." for part in ("query", "key", "value")]
     kv = [f".crossattention.self.{part}." for part in ("key", "value")]
     state = names.fuse(names.fuse(state, qkv, ".attention.self.qkv."), kv, ".crossattention.self.kv.")
-    named = names.convert(state, rules)
+    named = names.convert(state, names.rules("blip"))
     # The head shares the weights of the embedding, see `TextDecoderConfig.tie_embeddings`.
     head = named.pop("decoder.head.linear.weight", None)
     if head is not None and not head.equal(named["decoder.embedding.weight"]):

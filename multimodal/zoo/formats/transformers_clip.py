@@ -90,20 +90,8 @@ def read_tokenizer(folder: Path, table: Mapping[str, Any], text: TextEncoderConf
 
 def convert_weights(state: Mapping[str, Tensor], config: DualEncoderConfig) -> dict[str, Tensor]:
     """The state dict of CLIPModel or SiglipModel, by the names of our network of `config`."""
-    rules = [
-        (r"logit_(scale|bias)", r"logit_\1"),
-        (r".*\.position_ids", ""),  # not learned
-        *names.rules_within(r"vision_model\.", names.HF_VIT, "encoders.image."),
-        *names.rules_within(r"text_model\.encoder\.layers\.(\d+)\.", names.BLOCK, r"encoders.text.blocks.\1."),
-        (r"text_model\.embeddings\.token_embedding\.", "encoders.text.embedding."),
-        (r"text_model\.embeddings\.position_embedding\.weight", "encoders.text.positions"),
-        (r"text_model\.final_layer_norm\.", "encoders.text.norm."),
-        (r"text_model\.head\.", "projections.text."),
-        (r"text_projection\.", "projections.text."),
-        (r"visual_projection\.", "projections.image."),
-    ]
     parts = [f".self_attn.{part}_proj." for part in "qkv"]
-    return names.convert(names.fuse(state, parts, ".self_attn.qkv."), rules)
+    return names.convert(names.fuse(state, parts, ".self_attn.qkv."), names.rules("transformers_clip"))
 
 
 FORMATS.register(

@@ -8,12 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
+from multimodal.models import encoder_configs
 from multimodal.preprocess import Tokenizer
-from multimodal.zoo.checkpoint import Checkpoint, third_party
-from multimodal.zoo.contract import encoder_configs
-from multimodal.zoo.formats.format import CONFIG, read_config, read_json, refuse_tokenizer
+from multimodal.zoo.formats.format import CONFIG, Checkpoint, read_config, refuse_tokenizer, third_party
 from multimodal.zoo.formats.image_processor import read_transform
-from multimodal.zoo.weights import CheckpointError, find_weights, read_weights
+from multimodal.zoo.weights import CheckpointError, find_weights, read_json, read_weights
 
 # What a config.json leaves out: the defaults of `CLIPConfig`, `SiglipConfig` and `BlipConfig` of transformers
 DEFAULTS = json.loads(Path(__file__).with_name("transformers_defaults.json").read_text(encoding="utf-8"))

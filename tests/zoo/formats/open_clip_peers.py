@@ -15,7 +15,7 @@ from open_clip.push_to_hf_hub import save_for_hf
 from open_clip.transform import PreprocessCfg
 from torch import nn
 
-from multimodal.zoo.formats.hf_towers import TOWERS
+from multimodal.zoo.formats.open_clip import HF_TOWERS
 from tests.preprocess.texts.peers import PEERS
 
 logging.getLogger("timm").setLevel(logging.ERROR)
@@ -118,7 +118,7 @@ def save_tower(name: str, folder: Path, **changes: Any) -> Path:
     """The config.json of the text tower `name` of transformers, as it saves it."""
     from transformers import AutoConfig
 
-    values = TOWERS[name] | changes
+    values = HF_TOWERS[name] | changes
     AutoConfig.for_model(**values).save_pretrained(folder)
     return folder
 

@@ -6,9 +6,8 @@ import torch
 
 from multimodal.models import build_model
 from multimodal.zoo.build import stored
-from multimodal.zoo.catalogue import parameter_counts
-from multimodal.zoo.formats.hf_towers import TOWERS
-from multimodal.zoo.formats.open_clip import read_model
+from multimodal.zoo.catalogue import TABLE
+from multimodal.zoo.formats.open_clip import HF_TOWERS, read_model
 from multimodal.zoo.formats.open_clip_names import convert_weights
 from tests.zoo.formats.open_clip_peers import build_peer, save_tower
 
@@ -59,17 +58,17 @@ def test_names_shapes_and_count_match(name, tmp_path):
     weights = convert_weights(peer.state_dict(), config)
     expected = {key: tensor.shape for key, tensor in stored(network).items()}
     assert {key: tensor.shape for key, tensor in weights.items()} == expected
-    assert total(network) == total(peer) == parameter_counts()[name]
+    assert total(network) == total(peer) == TABLE["open_clip_parameters"][name]
     assert round(total(network) / 1e6, 2) == PROFILE.get(name, round(total(network) / 1e6, 2))
     size = peer.visual.image_size
     assert config.encoders["image"].image_size == (size if isinstance(size, int) else size[0])
 
 
 def test_every_architecture_is_accounted_for():
-    assert set(parameter_counts()) | set(OTHERS) == set(open_clip.list_models())
+    assert set(TABLE["open_clip_parameters"]) | set(OTHERS) == set(open_clip.list_models())
     assert {*FEW, *PROFILE} <= set(open_clip.list_models())
     towers = {open_clip.get_model_config(name)["text_cfg"].get("hf_model_name") for name in open_clip.list_models()}
-    assert towers == {None, *TOWERS}
+    assert towers == {None, *HF_TOWERS}
 
 
 @pytest.mark.parametrize("name", OTHERS)

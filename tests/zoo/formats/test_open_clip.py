@@ -16,7 +16,7 @@ from multimodal.encoders import ENCODERS, OpenClipImageConfig, OpenClipTextConfi
 from multimodal.generation import Greedy
 from multimodal.models import Generates
 from multimodal.zoo.formats import open_clip as open_clip_format
-from multimodal.zoo.formats.hf_towers import TOWERS
+from multimodal.zoo.formats.open_clip import HF_TOWERS
 from tests.zoo.formats.open_clip_peers import (
     HF_FIELDS,
     SIGLIP_VIT,
@@ -65,7 +65,7 @@ def small(name, folder, layers=2):
     table = shrink(open_clip.get_model_config(name), layers)
     text = table["text_cfg"]
     if "hf_model_name" in text:
-        fields = HF_FIELDS[TOWERS[text["hf_model_name"]]["model_type"]]
+        fields = HF_FIELDS[HF_TOWERS[text["hf_model_name"]]["model_type"]]
         save_tower(text["hf_model_name"], folder, vocab_size=len(tokenizer_of(table)), **fields)
     elif "hf_tokenizer_name" in text:
         text["vocab_size"] = len(tokenizer_of(table))

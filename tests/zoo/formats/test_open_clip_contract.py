@@ -8,8 +8,7 @@ from open_clip import get_model_config, get_pretrained_cfg
 
 from multimodal.encoders import OpenClipTextConfig
 from multimodal.zoo.catalogue import models
-from multimodal.zoo.formats.hf_towers import TOWERS, tower_config
-from multimodal.zoo.formats.open_clip import OpenClipFormat, read_text_tower
+from multimodal.zoo.formats.open_clip import HF_TOWERS, OpenClipFormat, read_text_tower, tower_config
 from multimodal.zoo.formats.open_clip_tokenizer import read_tokenizer
 from tests.preprocess.texts.peers import saved_peer, t5
 
@@ -99,7 +98,7 @@ def test_tokenizer_with_another_padding_is_refused(tmp_path):
 def test_the_config_of_a_text_tower_of_transformers():
     beside = {"model_type": "roberta", "vocab_size": 7}
     assert tower_config("roberta-base", beside) == beside
-    assert tower_config("roberta-base", {}) == TOWERS["roberta-base"]
-    assert tower_config("roberta-base", {"model_type": "clip"}) == TOWERS["roberta-base"]  # of the whole model
+    assert tower_config("roberta-base", {}) == HF_TOWERS["roberta-base"]
+    assert tower_config("roberta-base", {"model_type": "clip"}) == HF_TOWERS["roberta-base"]  # of the whole model
     with pytest.raises(ValueError, match=r"expected the config\.json of some/bert .*, got one of 'clip'"):
         tower_config("some/bert", {"model_type": "clip"})

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from multimodal.config import check_one_of
 from multimodal.decoders.decoder import DECODERS, Decoded, Decoder
-from multimodal.layers.block import Block, BlockConfig, build_block, build_norm, initialise
+from multimodal.layers.block import Block, BlockConfig, build_block, initialise
 from multimodal.layers.cache import KVCache, Memory
-from multimodal.layers.features import Encoded, causal_mask
+from multimodal.layers.features import Encoded
 from multimodal.layers.heads import build_head
+from multimodal.layers.masks import causal_mask
+from multimodal.layers.norm import build_norm
 from multimodal.layers.positions import POSITIONS, RelativeBias, Rotary
 
 CROSS_ATTENTION = ("in_block", "after_block")

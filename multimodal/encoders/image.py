@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from multimodal.config import check_one_of
 from multimodal.encoders.encoder import ENCODERS, Encoder
 from multimodal.layers.attention import CrossAttention
-from multimodal.layers.block import BlockConfig, build_block, build_norm
+from multimodal.layers.block import BlockConfig, build_block
 from multimodal.layers.features import Encoded
 from multimodal.layers.mlp import mlp
+from multimodal.layers.norm import build_norm
 from multimodal.layers.positions import resize_positions
 from multimodal.layers.stem import ConvStem
 

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from multimodal.config import check_one_of
 from multimodal.encoders.encoder import ENCODERS, Encoder
-from multimodal.layers.block import BlockConfig, build_block, build_norm, initialise
-from multimodal.layers.features import Encoded, causal_mask, lengths_until, mask_from_lengths
+from multimodal.layers.block import BlockConfig, build_block, initialise
+from multimodal.layers.features import Encoded
+from multimodal.layers.masks import causal_mask, lengths_until, mask_from_lengths
+from multimodal.layers.norm import build_norm
 from multimodal.layers.positions import POSITIONS, RelativeBias, Rotary
 
 POOLINGS = ("eos", "cls", "mean", "last", "appended")

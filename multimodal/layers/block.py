@@ -13,13 +13,10 @@ from multimodal.config import check_one_of
 from multimodal.layers.attention import CrossAttention, KeysValues, SelfAttention
 from multimodal.layers.cache import KVCache
 from multimodal.layers.mlp import MLPS
+from multimodal.layers.norm import build_norm
 from multimodal.layers.positions import Rotary
 
 NORM_ORDERS = ("pre", "post")
-NORMS: dict[str, Callable[[int, float], nn.Module]] = {
-    "layer": nn.LayerNorm,
-    "rms": nn.RMSNorm,  # Zhang & Sennrich 2019: no mean, no bias
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,12 +95,6 @@ class Block(nn.Module):
     def add(self, x: Tensor, norm: nn.Module, part: Callable[[Tensor], Tensor]) -> Tensor:
         """The residual sum of x and the output of `part`."""
         return norm(x + self.dropout(part(x))) if self.post_norm else x + self.dropout(part(norm(x)))
-
-
-def build_norm(name: str, width: int, eps: float) -> nn.Module:
-    """The norm called `name`. Raises ValueError listing the known names."""
-    check_one_of(sorted(NORMS), norm=name)
-    return NORMS[name](width, eps)
 
 
 def build_block(

@@ -1,4 +1,4 @@
-"""Atomic writes, and hashes of files."""
+"""Paths that users write, atomic writes, and hashes of files."""
 
 import hashlib
 import os
@@ -7,6 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+from urllib.parse import unquote, urlsplit
+
+
+def local_path(path: str | os.PathLike[str]) -> Path:
+    """The path that a user means: `~` stands for the home folder, and a file:// URI for the file that it names."""
+    text = os.fspath(path)
+    if text.startswith("file://"):
+        text = unquote(urlsplit(text).path)
+    return Path(text).expanduser() if text.startswith("~") else Path(text)
 
 
 @contextmanager
@@ -14,9 +23,13 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
     """Yield a binary file that becomes `path` if the block ends without an error.
 
     The bytes are written to a temporary file in the same folder, flushed to the disk and renamed to `path`: a reader
-    sees the old file or the new one, never a part of it. Missing folders are created.
+    sees the old file or the new one, never a part of it. Missing folders are created. A symbolic link keeps pointing
+    to its file, which is replaced. Raises ValueError if `path` is a folder, a device or a pipe.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        kind = "folder" if path.is_dir() else "device or pipe"
+        raise ValueError(f"{path}: expected a regular file or a new one, got a {kind}")
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:

@@ -84,13 +84,6 @@ def describe(strategy: Strategy) -> str:
     return ",".join(parts)
 
 
-def check_at_least(low: int, **values: int | None) -> None:
-    """Raise ValueError for a setting that is not a whole number of at least `low`; None passes."""
-    for name, value in values.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < low):
-            raise ValueError(f"{name}: expected a whole number of at least {low}, got {value!r}")
-
-
 def log_probabilities(step: Step, tokens: Tensor, cache: Cache) -> Tensor:
     """Of the token after the last one: tokens [B, n] -> [B, V], float32"""
     logits, _ = step(tokens, cache)

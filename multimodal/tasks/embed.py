@@ -13,8 +13,7 @@ from torch import Tensor
 
 from multimodal.encoders import pool_by_prefix
 from multimodal.models import Embeds
-from multimodal.preprocess import Sources
-from multimodal.results import Embedded
+from multimodal.results import Embedded, Rejected
 from multimodal.tasks.batches import batches, sources_of, warn_rejected
 from multimodal.tasks.task_model import TaskModel, embedder, main_modality
 
@@ -44,27 +43,24 @@ def embed(model: TaskModel, inputs: Any, modality: str | None = None, batch_size
     return embed_named(model, inputs, modality, batch_size).embeddings
 
 
-def embed_named(model: TaskModel, inputs: Any, modality: str | None = None, batch_size: int | None = None) -> Embedded:
-    """The embeddings with the names of their inputs; arguments as in `embed`."""
+def embed_named(
+    model: TaskModel, inputs: Any, modality: str | None = None, batch_size: int | None = None, quiet: bool = False
+) -> Embedded:
+    """The embeddings with the names of their inputs; arguments as in `embed`.
+
+    quiet: no progress bar, and no warning about unreadable files.
+    """
+    network = embedder(model)
     modality = main_modality(model) if modality is None else modality
     sources = sources_of(model, modality, inputs)
-    embedded = embed_sources(model, modality, sources, batch_size)
-    warn_rejected(embedded.rejected, len(sources.items), modality)
-    return embedded
-
-
-def embed_sources(
-    model: TaskModel, modality: str, sources: Sources, batch_size: int | None = None, bar: bool = True
-) -> Embedded:
-    """The same for inputs that are resolved already, and without the warning."""
-    network = embedder(model)
-    embedded = Embedded(torch.empty(0, network.embed_dim), [], [], [])
-    parts = [embedded.embeddings]
-    for places, batch in batches(model, modality, sources, embedded.rejected, batch_size, "embedding", bar):
-        parts.append(encode_batch(network, modality, batch))
-        embedded.places.extend(places)
-        embedded.names.extend(sources.names[place] for place in places)
-    return embedded._replace(embeddings=torch.cat(parts))
+    parts, places = [torch.empty(0, network.embed_dim)], list[int]()
+    rejected: list[Rejected] = []
+    for found, batch in batches(model, modality, sources, rejected, batch_size, None if quiet else "embedding"):
+        parts.append(encode_batch(network, modality, batch))  # [B, D]
+        places += found
+    if not quiet:
+        warn_rejected(rejected, len(sources.items), modality)
+    return Embedded(torch.cat(parts), [sources.names[place] for place in places], places, rejected)
 
 
 @torch.inference_mode()
@@ -81,9 +77,6 @@ def embed_texts(model: TaskModel, texts: str | Sequence[str]) -> Tensor:
     """
     network = embedder(model)
     texts = [texts] if isinstance(texts, str) else list(texts)
-    for i, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise ValueError(f"texts[{i}]: expected a str, got {text!r} ({type(text).__name__})")
     embeddings = torch.empty(len(texts), network.embed_dim)
     if not texts:
         return embeddings

@@ -16,6 +16,7 @@ from multimodal.tasks.task_model import TaskModel
 
 MIN_FOR_PROGRESS_BAR = 200  # inputs
 Many = list[Any] | tuple[Any, ...]  # the types of inputs that always give `Results`
+Texts = str | Sequence[str]
 
 
 def sources_of(model: TaskModel, modality: str, inputs: Any) -> Sources:

@@ -3,7 +3,7 @@
 N = inputs, M = texts, D = dimensions of the space
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from multimodal.encoders import pool_by_prefix
 from multimodal.models import Embeds
 from multimodal.results import Embedded, Rejected
-from multimodal.tasks.batches import batches, sources_of, warn_rejected
+from multimodal.tasks.batches import Texts, batches, sources_of, warn_rejected
 from multimodal.tasks.task_model import TaskModel, embedder, main_modality
 
 TEXT_BATCH = 256  # larger batches share no more prefixes, and their temporaries do not fit into a cache
@@ -56,20 +56,16 @@ def embed_named(
     parts, places = [torch.empty(0, network.embed_dim)], list[int]()
     rejected: list[Rejected] = []
     for found, batch in batches(model, modality, sources, rejected, batch_size, None if quiet else "embedding"):
-        parts.append(encode_batch(network, modality, batch))  # [B, D]
+        with torch.inference_mode():
+            parts.append(network.encode(modality, batch, normalize=True).float().cpu())  # [B, D]
         places += found
     if not quiet:
         warn_rejected(rejected, len(sources.items), modality)
-    return Embedded(torch.cat(parts), [sources.names[place] for place in places], places, rejected)
+    embeddings = torch.cat(parts)  # an ordinary tensor of inference tensors, on which a user may train
+    return Embedded(embeddings, [sources.names[place] for place in places], places, rejected)
 
 
-@torch.inference_mode()
-def encode_batch(network: Embeds, modality: str, batch: Tensor) -> Tensor:
-    """[B, ...] -> [B, D], an inference tensor: `torch.cat` outside makes an ordinary one."""
-    return network.encode(modality, batch, normalize=True).float().cpu()
-
-
-def embed_texts(model: TaskModel, texts: str | Sequence[str]) -> Tensor:
+def embed_texts(model: TaskModel, texts: Texts) -> Tensor:
     """The embeddings of texts: float32 [M, D] on the CPU, rows of unit length.
 
     One text gives [1, D], an empty list [0, D]. Texts longer than the model's context are truncated, with a warning
@@ -104,7 +100,7 @@ def _text_encoder(model: TaskModel, network: Embeds, tokens: Tensor) -> tuple[Ca
     return partial(network.encode, "text", normalize=True), lengths.argsort(stable=True)
 
 
-def similarity(model: TaskModel, images: Any, texts: str | Sequence[str]) -> Tensor:
+def similarity(model: TaskModel, images: Any, texts: Texts) -> Tensor:
     """The cosine of each image with each text: float32 [N, M] on the CPU.
 
     >>> model.similarity(["cat.jpg", "dog.jpg"], ["a cat", "a dog"])  # doctest: +SKIP

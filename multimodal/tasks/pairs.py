@@ -8,22 +8,16 @@ from torch import Tensor
 from multimodal.generation import Strategy
 from multimodal.models import Matches
 from multimodal.results import Answer, Item, Match, Result, Results
-from multimodal.tasks.batches import Many, results_of, sources_of
+from multimodal.tasks.batches import Many, Texts, results_of, sources_of
+from multimodal.tasks.generate import TextGenerator
 from multimodal.tasks.task_model import TaskModel, main_modality, require
-from multimodal.tasks.text_generation import TextGenerator
 
 
 @overload
-def match(
-    model: TaskModel, images: Many, texts: str | Sequence[str], *, batch_size: int | None = ...
-) -> Results[Match]: ...
+def match(model: TaskModel, images: Many, texts: Texts, *, batch_size: int | None = ...) -> Results[Match]: ...
 @overload
-def match(
-    model: TaskModel, images: Any, texts: str | Sequence[str], *, batch_size: int | None = ...
-) -> Match | Results[Match]: ...
-def match(
-    model: TaskModel, images: Any, texts: str | Sequence[str], *, batch_size: int | None = None
-) -> Match | Results[Match]:
+def match(model: TaskModel, images: Any, texts: Texts, *, batch_size: int | None = ...) -> Match | Results[Match]: ...
+def match(model: TaskModel, images: Any, texts: Texts, *, batch_size: int | None = None) -> Match | Results[Match]:
     """The probability that a text describes an image, from a network that reads both together (BLIP's matching head).
 
     images, texts: one image with one text gives a `Match` (`.score`, `.text`, `.image`); one image with many texts,
@@ -45,24 +39,20 @@ def match(
 
 @overload
 def answer(
-    model: TaskModel, images: Many, questions: str | Sequence[str], strategy: Strategy | None = ...,
-    *, batch_size: int | None = ...,
-) -> Results[Answer]: ...  # fmt: skip
+    model: TaskModel, images: Many, questions: Texts, strategy: Strategy | None = ..., *, batch_size: int | None = ...
+) -> Results[Answer]: ...
 @overload
 def answer(
-    model: TaskModel, images: Any, questions: str | Sequence[str], strategy: Strategy | None = ...,
-    *, batch_size: int | None = ...,
-) -> Answer | Results[Answer]: ...  # fmt: skip
+    model: TaskModel, images: Any, questions: Texts, strategy: Strategy | None = ..., *, batch_size: int | None = ...
+) -> Answer | Results[Answer]: ...
 def answer(
-    model: TaskModel, images: Any, questions: str | Sequence[str], strategy: Strategy | None = None,
-    *, batch_size: int | None = None,
-) -> Answer | Results[Answer]:  # fmt: skip
+    model: TaskModel, images: Any, questions: Texts, strategy: Strategy | None = None, *, batch_size: int | None = None
+) -> Answer | Results[Answer]:
     """Answer a question about an image: an `Answer` (`.text`, `.score`, `.question`, `.image`), or `Results` of them.
 
     Images and questions are paired as in `match`; `strategy` is as in `caption`.
     """
-    require(model, "answer")
-    generate_text = TextGenerator(model, strategy)
+    generate_text = TextGenerator(model, "answer", strategy)
 
     def answer_batch(batch: Tensor, asked: list[str], items: list[Item]) -> list[Answer]:
         texts = generate_text(_pair(model, batch, asked), len(asked))
@@ -78,7 +68,7 @@ def _pair(model: TaskModel, batch: Tensor, texts: list[str]) -> dict[str, Tensor
 def _in_pairs(
     model: TaskModel,
     images: Any,
-    texts: str | Sequence[str],
+    texts: Texts,
     batch_size: int | None,
     doing: str,
     work: Callable[[Tensor, list[str], list[Item]], list[Result]],

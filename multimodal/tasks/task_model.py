@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from multimodal.models import Embeds, Generates
+from multimodal.models import Embeds
 from multimodal.preprocess import Tokenizer
 from multimodal.preprocess.preprocessor import Preprocessor
 
@@ -45,13 +45,6 @@ def embedder(model: TaskModel) -> Embeds:
     """The network, which must embed. Raises ValueError."""
     if not isinstance(model.network, Embeds):
         raise _unable(model, "search")
-    return model.network
-
-
-def generator(model: TaskModel) -> Generates:
-    """The network, which must generate text. Raises ValueError."""
-    if not isinstance(model.network, Generates):
-        raise _unable(model, "generate")
     return model.network
 
 

@@ -157,7 +157,12 @@ class Store(AbstractContextManager["Store", None]):
         one, or their own), `remove` drops paths. Raises ValueError for a vector of another width or with values that
         are not finite.
         """
-        written = [(entry, self._to_bytes(entry, vector)) for entry, vector in put]
+        written: list[tuple[Entry, bytes]] = []
+        for entry, vector in put:
+            if vector.shape != (self.space.dim,) or not vector.isfinite().all():
+                got = f"{list(vector.shape)}, {int(vector.isfinite().sum())} of them finite"
+                raise ValueError(f"vector of {entry.path}: expected {self.space.dim} finite values, got {got}")
+            written.append((entry, vector.detach().cpu().float().numpy().astype("<f4").tobytes()))
         with self._using("IMMEDIATE") as connection:
             for entry, other in copy:
                 found = connection.execute(
@@ -169,15 +174,9 @@ class Store(AbstractContextManager["Store", None]):
                 written.append((entry, found[0]))
             connection.executemany(
                 "INSERT OR REPLACE INTO files (path, size, mtime_ns, sha256, crc, vector) VALUES (?, ?, ?, ?, ?, ?)",
-                ((to_column(e.path), *e[1:], _crc(e.path, vector), vector) for e, vector in written),
+                ((to_column(e.path), *e[1:], _crc(e.path, data), data) for e, data in written),
             )
             connection.executemany("DELETE FROM files WHERE path = ?", [(to_column(path),) for path in remove])
-
-    def _to_bytes(self, entry: Entry, vector: Tensor) -> bytes:
-        if vector.shape != (self.space.dim,) or not vector.isfinite().all():
-            got = f"{list(vector.shape)}, {int(vector.isfinite().sum())} of them finite"
-            raise ValueError(f"vector of {entry.path}: expected {self.space.dim} finite values, got {got}")
-        return vector.detach().cpu().float().numpy().astype("<f4").tobytes()
 
     def move(self, folder: str | Path) -> None:
         """Record a new place of the folder."""

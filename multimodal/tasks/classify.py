@@ -23,14 +23,9 @@ ClassNames = Sequence[str] | Mapping[str, Sequence[str]]
 Templates = Sequence[str] | str | None
 
 DEFAULT_TEMPLATES = (
-    "a photo of a {}.",
-    "a photo of the {}.",
-    "a picture of a {}.",
-    "a close-up photo of a {}.",
-    "a good photo of a {}.",
-    "there is a {} in the scene.",
-    "{}",
-)
+    "a photo of a {}.", "a photo of the {}.", "a picture of a {}.", "a close-up photo of a {}.",
+    "a good photo of a {}.", "there is a {} in the scene.", "{}",
+)  # fmt: skip
 MAX_CACHED_CLASS_SETS = 16  # per model
 MAX_TEXTS_AT_ONCE = 1 << 14
 
@@ -103,12 +98,15 @@ def class_embeddings(model: TaskModel, class_names: ClassNames, templates: Templ
 
 def _embed_classes(model: TaskModel, words: list[tuple[str, ...]], patterns: tuple[str, ...]) -> Tensor:
     """The mean over words and templates, normalised to unit length again."""
-    each = ((i, pair) for i, synonyms in enumerate(words) for pair in product(patterns, synonyms))
-    texts = [(i, pattern.replace("{}", word)) for i, (pattern, word) in each]
+    texts = [
+        (number, pattern.replace("{}", word))
+        for number, synonyms in enumerate(words)
+        for pattern, word in product(patterns, synonyms)
+    ]
     sums = torch.zeros(len(words), embedder(model).embed_dim)  # [C, D]
     for start in range(0, len(texts), MAX_TEXTS_AT_ONCE):
-        classes, part = zip(*texts[start : start + MAX_TEXTS_AT_ONCE], strict=True)
-        sums.index_add_(0, torch.tensor(classes), embed_texts(model, part))
+        numbers, part = zip(*texts[start : start + MAX_TEXTS_AT_ONCE], strict=True)
+        sums.index_add_(0, torch.tensor(numbers), embed_texts(model, part))
     return F.normalize(sums, dim=-1)
 
 

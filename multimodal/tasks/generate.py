@@ -48,7 +48,7 @@ def caption(
     [modality] = generate_text.network.sources
 
     def caption_batch(batch: Tensor, _: list[int], items: list[Item]) -> list[Caption]:
-        texts = generate_text({modality: batch}, len(items))
+        texts = generate_text({modality: batch}, [prompt or ""] * len(items))
         return [Caption(*text, item) for text, item in zip(texts, items, strict=True)]
 
     return results_of(model, modality, sources_of(model, modality, images), caption_batch, batch_size, "captioning")
@@ -77,9 +77,9 @@ def generate(
         chunk = prompts[start : start + batch_size]
         if generate_text.network.sources:
             tokens = model.tokenizer(chunk).to(model.device)  # [B, L]
-            written = generate_text({"text": tokens}, len(chunk))
+            written = generate_text({"text": tokens}, [""] * len(chunk))
         else:
-            written = generate_text.continue_prompts(chunk)
+            written = generate_text({}, chunk)
         results += [Generation(prompt, *each) for prompt, each in zip(chunk, written, strict=True)]
     return results[0] if isinstance(texts, str) else results
 
@@ -89,7 +89,7 @@ class TextGenerator:
 
     ability: what the model must be able to do, such as "caption". strategy: None is `Greedy()`. A setting that it
     leaves open takes the default of the network, and `max_new_tokens` otherwise as many tokens as fit.
-    prompt: text that every output begins with.
+    prompt: the longest text that an output begins with.
     """
 
     def __init__(
@@ -109,12 +109,7 @@ class TextGenerator:
         longest = self.context_length - 1
         if self.strategy.max_new_tokens is not None and self.strategy.max_new_tokens > longest:
             raise ValueError(f"max_new_tokens: expected at most {longest}, got {self.strategy.max_new_tokens}")
-        [self.prompt] = self.prompt_ids([prompt or ""])
-        self.settled(len(self.prompt))
-
-    def prompt_ids(self, prompts: list[str]) -> list[list[int]]:
-        """bos, and the tokens of each prompt."""
-        return [[self.bos_id, *ids] for ids in self.tokenizer.encode_batch(prompts)]
+        self.settled(1 + len(self.tokenizer.encode_batch([prompt or ""])[0]))
 
     def settled(self, prompt_length: int) -> Strategy:
         """The strategy with all settings filled in; no more tokens than fit after the prompt."""
@@ -124,23 +119,22 @@ class TextGenerator:
         strategy = with_defaults(self.strategy, {"max_new_tokens": room, **self.network.defaults})
         return replace(strategy, max_new_tokens=min(room, int(strategy.max_new_tokens or room)))  # type: ignore[type-var]
 
-    def __call__(self, inputs: Mapping[str, Tensor], count: int) -> list[tuple[str, float]]:
-        """For each of `count` rows of a batch by modality: the text, and its mean log-probability per token."""
-        return self.complete([self.prompt] * count, inputs)
-
-    def continue_prompts(self, prompts: list[str]) -> list[tuple[str, float]]:
-        """The same for a decoder alone: each prompt with its continuation."""
-        ids = self.prompt_ids(prompts)
+    def __call__(self, inputs: Mapping[str, Tensor], prompts: list[str]) -> list[tuple[str, float]]:
+        """For each row of a batch by modality: the text, beginning with its prompt, and the mean log-probability of
+        a token after the prompt.
+        """
+        ids = [[self.bos_id, *row] for row in self.tokenizer.encode_batch(prompts)]
         found: dict[int, tuple[str, float]] = {}
         for length in {len(row) for row in ids}:  # rows of equal length need no padding
             rows = [i for i, row in enumerate(ids) if len(row) == length]
-            found |= zip(rows, self.complete([ids[i] for i in rows], {}), strict=True)
+            part = inputs if len(rows) == len(ids) else {name: batch[rows] for name, batch in inputs.items()}
+            prompt = torch.tensor([ids[i] for i in rows], device=self.device)  # [B, P]
+            found |= zip(rows, self.complete(part, prompt), strict=True)
         return [found[i] for i in range(len(ids))]
 
     @torch.inference_mode()
-    def complete(self, ids: list[list[int]], inputs: Mapping[str, Tensor]) -> list[tuple[str, float]]:
-        """Prompts of equal length -> texts, beginning with the prompt, and scores of what follows it"""
-        prompt = torch.tensor(ids, device=self.device)  # [B, P]
+    def complete(self, inputs: Mapping[str, Tensor], prompt: Tensor) -> list[tuple[str, float]]:
+        """The same for prompts of equal length as tokens [B, P]."""
         decoder, strategy = self.network.decoder, self.settled(prompt.shape[1])
         memory = self.network.memory(inputs)
         cache = decoder.new_cache(prompt.shape[1] + int(strategy.max_new_tokens or 0))

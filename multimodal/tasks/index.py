@@ -91,7 +91,10 @@ class Index(AbstractContextManager["Index", None]):
             if not isinstance(query, str):
                 raise ValueError(f"rerank: expected a text to match with, got {type(query).__name__}")
         vector = self._embed(query)  # [D]
-        paths, matrix = self._matrix()
+        version = self._store.version()
+        if self._vectors is None or self._vectors[0] != version:
+            self._vectors = (version, *self._store.vectors())
+        _, paths, matrix = self._vectors
         scores, rows = nearest(matrix, vector[None], max(k, rerank))  # [1, K]
         sources = sources_at(self.folder / paths[row] for row in rows[0].tolist())
         items = items_at(self.model, self.modality, sources, range(len(sources.items)))
@@ -121,13 +124,6 @@ class Index(AbstractContextManager["Index", None]):
             got = f"{len(sources.items)} {self.modality}s"
             raise ValueError(f"query: expected one text, {self.modality} or embedding, got {got}")
         return embed_named(self.model, sources, self.modality).embeddings[0]
-
-    def _matrix(self) -> tuple[list[str], Tensor]:
-        """Paths in order and vectors [N, D], read again when the file has changed."""
-        version = self._store.version()
-        if self._vectors is None or self._vectors[0] != version:
-            self._vectors = (version, *self._store.vectors())
-        return self._vectors[1], self._vectors[2]
 
     @property
     def path(self) -> Path:

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from multimodal.config import check_at_least
-from multimodal.datasets.sample import check_templates
 from multimodal.results import Classification, Item, Results
 from multimodal.tasks.batches import Many, results_of, sources_of
 from multimodal.tasks.embed import embed_texts
@@ -103,7 +102,7 @@ def _embed_classes(model: TaskModel, words: list[tuple[str, ...]], patterns: tup
         for number, synonyms in enumerate(words)
         for pattern, word in product(patterns, synonyms)
     ]
-    sums = torch.zeros(len(words), embedder(model).embed_dim)  # [C, D]
+    sums = torch.zeros(len(words), model.embed_dim)  # [C, D]
     for start in range(0, len(texts), MAX_TEXTS_AT_ONCE):
         numbers, part = zip(*texts[start : start + MAX_TEXTS_AT_ONCE], strict=True)
         sums.index_add_(0, torch.tensor(numbers), embed_texts(model, part))
@@ -140,4 +139,7 @@ def checked_templates(templates: Templates) -> tuple[str, ...]:
         return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
     if isinstance(templates, str) or not templates:
         raise ValueError(f"templates: expected 'imagenet' or at least one format string in a list, got {templates!r}")
-    return check_templates(templates)
+    for pattern in templates:
+        if not isinstance(pattern, str) or pattern.count("{}") != 1:
+            raise ValueError(f"templates: expected strings with exactly one '{{}}', got {pattern!r}")
+    return tuple(templates)

@@ -90,8 +90,7 @@ def _text_encoder(model: TaskModel, network: Embeds, tokens: Tensor) -> tuple[Ca
     if getattr(encoder, "shares_prefixes", False):
 
         def by_prefix(rows: Tensor) -> Tensor:
-            pooled = pool_by_prefix(encoder, rows)
-            return network.project("text", pooled, normalize=True)  # type: ignore[attr-defined]
+            return network.project("text", pool_by_prefix(encoder, rows), normalize=True)  # type: ignore[attr-defined]
 
         # Texts with equal prefixes follow each other, so that a batch shares as much as possible.
         return by_prefix, torch.from_numpy(np.lexsort(tokens.T.numpy()[::-1]))

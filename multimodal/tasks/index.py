@@ -19,7 +19,7 @@ from multimodal.tasks.batches import items_at, sources_of, warn_rejected
 from multimodal.tasks.embed import embed_named, embed_texts
 from multimodal.tasks.indexing import Changes, Indexing, sources_at
 from multimodal.tasks.pairs import match
-from multimodal.tasks.task_model import TaskModel, embedder, main_modality, require
+from multimodal.tasks.task_model import TaskModel, main_modality, require
 
 
 class Index(AbstractContextManager["Index", None]):
@@ -38,6 +38,7 @@ class Index(AbstractContextManager["Index", None]):
         self.modality = main_modality(model)
         self.changes = Changes()
         self.rejected: list[Rejected] = []
+        self.path = store.path
         self._store = store
         self._vectors: tuple[Any, list[str], Tensor] | None = None  # version, paths, [N, D]
 
@@ -126,10 +127,6 @@ class Index(AbstractContextManager["Index", None]):
         return embed_named(self.model, sources, self.modality).embeddings[0]
 
     @property
-    def path(self) -> Path:
-        return self._store.path
-
-    @property
     def folder(self) -> Path:
         """The indexed folder, absolute."""
         return self._store.folder
@@ -153,7 +150,7 @@ class Index(AbstractContextManager["Index", None]):
 
 
 def _space(model: TaskModel) -> EmbeddingSpace:
-    return EmbeddingSpace(model.fingerprint, embedder(model).embed_dim, model.name)
+    return EmbeddingSpace(model.fingerprint, model.embed_dim, model.name)
 
 
 def index_folder(model: TaskModel, folder: str | Path, path: str | Path, *, batch_size: int | None = None) -> Index:

@@ -46,37 +46,38 @@ class Indexing:
         A file of the same size and time counts as unchanged; otherwise its contents decide. The index is written
         every 256 files.
         """
-        paths = [Path(item) for item in resolve(self.folder, self.model.inputs[self.modality]).items]
-        with progress_bar(len(paths), "indexing", "files") as progress, ThreadPoolExecutor(4) as pool:
-            for start in range(0, len(paths), FILES_PER_COMMIT):
-                chunk = paths[start : start + FILES_PER_COMMIT]
+        files = resolve(self.folder, self.model.inputs[self.modality]).items
+        names = [Path(file).relative_to(self.folder).as_posix() for file in files]
+        with progress_bar(len(names), "indexing", "files") as progress, ThreadPoolExecutor(4) as pool:
+            for start in range(0, len(names), FILES_PER_COMMIT):
+                chunk = names[start : start + FILES_PER_COMMIT]
                 self.update(chunk, pool, batch_size)
                 progress.update(len(chunk))
-        self.write([], [], self.known.keys() - {self.name(path) for path in paths})
-        return len(paths)
+        self.write([], [], self.known.keys() - set(names))
+        return len(names)
 
-    def update(self, paths: Sequence[Path], pool: ThreadPoolExecutor, batch_size: int | None) -> None:
+    def update(self, names: Sequence[str], pool: ThreadPoolExecutor, batch_size: int | None) -> None:
         """Bring some files up to date in one transaction."""
-        fresh: dict[Path, Entry] = {}
+        fresh: list[Entry] = []
         copy: list[tuple[Entry, str]] = []
         remove: set[str] = set()
-        for path, entry in zip(paths, pool.map(self.read, paths), strict=True):
+        for name, entry in zip(names, pool.map(self.read, names), strict=True):
             if isinstance(entry, Rejected):
                 self.rejected.append(entry)
-                remove.add(self.name(path))
+                remove.add(name)
                 continue
-            places = (entry.path, self.by_contents.get(entry.sha256, ""))
-            twins = [name for name in places if name in self.known and self.known[name].sha256 == entry.sha256]
+            places = (name, self.by_contents.get(entry.sha256, ""))
+            twins = [place for place in places if place in self.known and self.known[place].sha256 == entry.sha256]
             if not twins:
-                fresh[path] = entry
-            elif entry != self.known.get(entry.path):  # touched, renamed, or a second copy
+                fresh.append(entry)
+            elif entry != self.known.get(name):  # touched, renamed, or a second copy
                 copy.append((entry, twins[0]))
-        known = len(paths) - len(fresh) - len(remove)
-        embedded = embed_named(self.model, sources_at(fresh), self.modality, batch_size, quiet=True)
+        known = len(names) - len(fresh) - len(remove)
+        sources = sources_at(self.folder / entry.path for entry in fresh)
+        embedded = embed_named(self.model, sources, self.modality, batch_size, quiet=True)
         self.rejected += embedded.rejected
-        entries = list(fresh.values())
-        put = [(entries[place], vector) for place, vector in zip(embedded.places, embedded.embeddings, strict=True)]
-        remove |= {entry.path for entry in entries} - {entry.path for entry, _ in put}
+        put = [(fresh[place], vector) for place, vector in zip(embedded.places, embedded.embeddings, strict=True)]
+        remove |= {entry.path for entry in fresh} - {entry.path for entry, _ in put}
         self.write(put, copy, remove, known)
 
     def write(
@@ -93,29 +94,27 @@ class Indexing:
             self.known[entry.path] = entry
             self.by_contents[entry.sha256] = entry.path
 
-    def read(self, path: Path) -> Entry | Rejected:
+    def read(self, name: str) -> Entry | Rejected:
         """The file as it is now; its contents are hashed only if size or time differ from the known ones.
 
         The time is read before the contents, and the contents before the file is decoded: a file that changes while
         it is read is found changed by the next update.
         """
+        path = self.folder / name
         try:
             status = path.stat()
             if not stat.S_ISREG(status.st_mode):
                 raise OSError("not a regular file")
             if status.st_size > MAX_BYTES:
                 raise OSError(f"expected at most {MAX_BYTES} bytes, got {status.st_size}")
-            old = self.known.get(self.name(path))
+            old = self.known.get(name)
             if old is not None and (old.size, old.mtime_ns) == (status.st_size, status.st_mtime_ns):
                 return old
             # A file this young may change again within one tick of the clock: do not trust its time next time.
             young = time.time_ns() - status.st_mtime_ns < CLOCK_TICK_NS
-            return Entry(self.name(path), status.st_size, -1 if young else status.st_mtime_ns, sha256_of(path))
+            return Entry(name, status.st_size, -1 if young else status.st_mtime_ns, sha256_of(path))
         except OSError as error:
             return Rejected(relative_to_here(path), error.strerror or str(error))
-
-    def name(self, path: Path) -> str:
-        return path.relative_to(self.folder).as_posix()
 
 
 def sources_at(paths: Iterable[Path]) -> Sources:

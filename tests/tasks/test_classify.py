@@ -119,10 +119,10 @@ def test_class_names_that_are_refused(tiny_model, photos, class_names, match):
     [
         ([], r"at least one format string in a list, got \[\]"),
         ("a photo of a {}", "expected 'imagenet' or .* in a list, got 'a photo of a {}'"),
-        (["a photo"], "a string with one {} for the label, got 'a photo'"),
-        (["{} and {}"], "a string with one {}"),
-        (["{name}"], "a string with one {}"),
-        ([3], "a string with one {}"),
+        (["a photo"], "exactly one '{}', got 'a photo'"),
+        (["{} and {}"], "exactly one"),
+        (["{name}"], "exactly one"),
+        ([3], "exactly one"),
     ],
 )
 def test_templates_that_are_refused(tiny_model, photos, templates, match):

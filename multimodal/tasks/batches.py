@@ -17,6 +17,7 @@ from multimodal.tasks.task_model import TaskModel
 MIN_FOR_PROGRESS_BAR = 200  # inputs
 Many = list[Any] | tuple[Any, ...]  # the types of inputs that always give `Results`
 Texts = str | Sequence[str]
+Work = Callable[[Tensor, list[int], list[Item]], Iterable[Result]]  # of a batch [B, ...], places in the inputs, items
 
 
 def sources_of(model: TaskModel, modality: str, inputs: Any) -> Sources:
@@ -66,14 +67,9 @@ def progress_bar(total: int, doing: str | None, unit: str) -> Any:
 
 
 def results_of(
-    model: TaskModel,
-    modality: str,
-    sources: Sources,
-    work: Callable[[Tensor, list[int], list[Item]], Iterable[Result]],
-    batch_size: int | None,
-    doing: str,
+    model: TaskModel, modality: str, sources: Sources, work: Work[Result], batch_size: int | None, doing: str
 ) -> Result | Results[Result]:
-    """`work(batch [B, ...], places, items)` on all batches: its only result for a single input, else `Results`."""
+    """`work` on all batches: its only result for a single input, else `Results`."""
     results: Results[Result] = Results()
     for places, batch in batches(model, modality, sources, results.rejected, batch_size, doing):
         with torch.inference_mode():

@@ -19,18 +19,15 @@ from multimodal.tasks.task_model import TaskModel, require
 
 @overload
 def caption(
-    model: TaskModel, images: Many, strategy: Strategy | None = ..., prompt: str | None = ...,
-    *, batch_size: int | None = ...,
-) -> Results[Caption]: ...  # fmt: skip
+    model: TaskModel, images: Many, strategy: Strategy | None = ..., prompt: str = ..., *, batch_size: int | None = ...
+) -> Results[Caption]: ...
 @overload
 def caption(
-    model: TaskModel, images: Any, strategy: Strategy | None = ..., prompt: str | None = ...,
-    *, batch_size: int | None = ...,
-) -> Caption | Results[Caption]: ...  # fmt: skip
+    model: TaskModel, images: Any, strategy: Strategy | None = ..., prompt: str = ..., *, batch_size: int | None = ...
+) -> Caption | Results[Caption]: ...
 def caption(
-    model: TaskModel, images: Any, strategy: Strategy | None = None, prompt: str | None = None,
-    *, batch_size: int | None = None,
-) -> Caption | Results[Caption]:  # fmt: skip
+    model: TaskModel, images: Any, strategy: Strategy | None = None, prompt: str = "", *, batch_size: int | None = None
+) -> Caption | Results[Caption]:
     """Write a sentence about each image.
 
     images: one or many, see `Model`.
@@ -48,7 +45,7 @@ def caption(
     [modality] = generate_text.network.sources
 
     def caption_batch(batch: Tensor, _: list[int], items: list[Item]) -> list[Caption]:
-        texts = generate_text({modality: batch}, [prompt or ""] * len(items))
+        texts = generate_text({modality: batch}, [prompt] * len(items))
         return [Caption(*text, item) for text, item in zip(texts, items, strict=True)]
 
     return results_of(model, modality, sources_of(model, modality, images), caption_batch, batch_size, "captioning")
@@ -76,8 +73,7 @@ def generate(
     for start in range(0, len(prompts), batch_size):
         chunk = prompts[start : start + batch_size]
         if generate_text.network.sources:
-            tokens = model.tokenizer(chunk).to(model.device)  # [B, L]
-            written = generate_text({"text": tokens}, [""] * len(chunk))
+            written = generate_text({"text": model.tokenizer(chunk).to(model.device)}, [""] * len(chunk))
         else:
             written = generate_text({}, chunk)
         results += [Generation(prompt, *each) for prompt, each in zip(chunk, written, strict=True)]
@@ -92,9 +88,7 @@ class TextGenerator:
     prompt: the longest text that an output begins with.
     """
 
-    def __init__(
-        self, model: TaskModel, ability: str, strategy: Strategy | None = None, prompt: str | None = None
-    ) -> None:
+    def __init__(self, model: TaskModel, ability: str, strategy: Strategy | None = None, prompt: str = "") -> None:
         require(model, ability)
         assert isinstance(model.network, Generates)
         self.network, self.tokenizer, self.device = model.network, model.tokenizer, model.device
@@ -109,7 +103,7 @@ class TextGenerator:
         longest = self.context_length - 1
         if self.strategy.max_new_tokens is not None and self.strategy.max_new_tokens > longest:
             raise ValueError(f"max_new_tokens: expected at most {longest}, got {self.strategy.max_new_tokens}")
-        self.settled(1 + len(self.tokenizer.encode_batch([prompt or ""])[0]))
+        self.settled(1 + len(self.tokenizer.encode_batch([prompt])[0]))
 
     def settled(self, prompt_length: int) -> Strategy:
         """The strategy with all settings filled in; no more tokens than fit after the prompt."""

@@ -26,10 +26,6 @@ class Index(AbstractContextManager["Index", None]):
     """The files of one folder, searchable. A context manager; `len(index)` is the number of vectors.
 
     `Model.index(folder, path)` creates or updates one, `Index.open(path, model)` opens one to search it.
-
-    >>> with model.index("photos", path="photos.db") as index:  # doctest: +SKIP
-    ...     print(index.search("a dog on a beach", k=3))
-
     `changes` counts what the last update did, and `rejected` lists the files that it could not read.
     """
 

@@ -18,17 +18,12 @@ class TaskModel:
     """A network in eval mode with the preprocessors that it was trained with, by modality; see `Model`."""
 
     def __init__(
-        self,
-        network: nn.Module,
-        inputs: Mapping[str, Preprocessor],
-        *,
-        name: str = "unnamed",
-        card: dict[str, Any] | None = None,
+        self, network: nn.Module, inputs: Mapping[str, Preprocessor], *, name: str = "unnamed", card: dict | None = None
     ) -> None:
         self.network = network.eval()
         self.inputs = dict(inputs)
         self.name = name
-        self.card = {} if card is None else card
+        self.card: dict[str, Any] = {} if card is None else card
         self.class_cache: dict[Hashable, Tensor] = {}  # of `class_embeddings`, the oldest first
         self._fingerprint: tuple[Hashable, str] | None = None  # of which weights, and what it is
 

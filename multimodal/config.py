@@ -8,6 +8,7 @@ import dataclasses
 import inspect
 import types
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
@@ -114,6 +115,13 @@ def check_one_of(known: Sequence[str], /, **values: Any) -> None:
     for name, value in values.items():
         if value not in known:
             raise ValueError(f"{name}: expected one of {known}, got {value!r}")
+
+
+def check_at_least(low: int, **values: Any) -> None:
+    """Raise ValueError for a value that is not a whole number (NumPy's included) of at least `low`, under its name."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < low:
+            raise ValueError(f"{name}: expected a whole number of at least {low}, got {value!r}")
 
 
 def fill(config: T, **values: Any) -> T:

@@ -4,11 +4,12 @@ import json
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multimodal.config import Registry, fill, from_dict, to_dict
+from multimodal.config import Registry, check_at_least, fill, from_dict, to_dict
 
 
 @dataclass(frozen=True)
@@ -271,3 +272,11 @@ def test_integers_are_accepted_for_floats():
 def test_mistakes_are_reported_with_their_path(change, message):
     with pytest.raises(ValueError, match=message):
         from_dict(Outer, {"name": "a", "inner": {"size": 1}} | change)
+
+
+def test_whole_numbers():
+    check_at_least(2, three=3, two=2, of_numpy=np.int64(2))
+    for bad in (1, np.int32(1), 2.0, np.float64(2), True, np.True_, "2", None):
+        with pytest.raises(ValueError, match="count: expected a whole number of at least 2, got") as error:
+            check_at_least(2, fine=2, count=bad)
+        assert repr(bad) in str(error.value)

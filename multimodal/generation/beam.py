@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from multimodal.generation.strategy import STRATEGIES, Cache, Generated, Step, check_at_least, empty, log_probabilities
+from multimodal.config import check_at_least
+from multimodal.generation.strategy import STRATEGIES, Cache, Generated, Step, empty, log_probabilities
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,9 @@ class Beam:
     max_new_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        check_at_least(1, num_beams=self.num_beams, max_new_tokens=self.max_new_tokens)
+        check_at_least(1, num_beams=self.num_beams)
+        if self.max_new_tokens is not None:
+            check_at_least(1, max_new_tokens=self.max_new_tokens)
         if self.length_penalty is not None and not math.isfinite(self.length_penalty):
             raise ValueError(f"length_penalty: expected a finite number, got {self.length_penalty}")
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from multimodal.generation.strategy import STRATEGIES, Cache, Generated, Step, check_at_least, empty, log_probabilities
+from multimodal.config import check_at_least
+from multimodal.generation.strategy import STRATEGIES, Cache, Generated, Step, empty, log_probabilities
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Greedy:
     max_new_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        check_at_least(1, max_new_tokens=self.max_new_tokens)
+        if self.max_new_tokens is not None:
+            check_at_least(1, max_new_tokens=self.max_new_tokens)
 
     def __call__(self, step: Step, cache: Cache, prompt: Tensor, eos_id: int, pad_id: int) -> Generated:
         assert self.max_new_tokens is not None

@@ -9,7 +9,7 @@ B = sequences, P = tokens of the prompt, T = new tokens, V = vocabulary, W = wid
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -43,10 +43,9 @@ class Strategy(Protocol):
 
 
 STRATEGIES: Registry[Strategy] = Registry("strategy")
-S = TypeVar("S", bound=Strategy)
 
 
-def with_defaults(strategy: S, defaults: Mapping[str, Any]) -> S:
+def with_defaults(strategy: Strategy, defaults: Mapping[str, Any]) -> Strategy:
     """`strategy` with the settings that it leaves open (None) taken from `defaults`."""
     open_ = [field.name for field in fields(strategy) if getattr(strategy, field.name) is None]  # type: ignore[arg-type]
     return replace(strategy, **{name: defaults[name] for name in open_ if name in defaults})  # type: ignore[type-var]
@@ -82,13 +81,6 @@ def describe(strategy: Strategy) -> str:
         if value != field.default:
             parts.append(f"{field.name}={str(value).lower() if isinstance(value, bool) else value}")
     return ",".join(parts)
-
-
-def check_at_least(low: int, **values: int | None) -> None:
-    """Raise ValueError for a setting that is not a whole number of at least `low`; None passes."""
-    for name, value in values.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < low):
-            raise ValueError(f"{name}: expected a whole number of at least {low}, got {value!r}")
 
 
 def log_probabilities(step: Step, tokens: Tensor, cache: Cache) -> Tensor:

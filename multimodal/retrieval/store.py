@@ -13,10 +13,10 @@ import sqlite3
 import threading
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,32 +26,29 @@ from multimodal.files import atomic_write
 
 APPLICATION_ID = 0x6D6D6978  # "mmix", in the header of the file: distinguishes it from other SQLite files
 SCHEMA_VERSION = 1
-SCHEMA = """
+SCHEMA = f"""
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE files (
     id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
     sha256 TEXT NOT NULL, crc INTEGER NOT NULL, vector BLOB NOT NULL);
 """
-DISK_ERRORS = {
-    *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY),
-    *(sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN),
-}
 
 
 @dataclass(frozen=True)
 class EmbeddingSpace:
-    """The space of the vectors: two indexes can be compared only if fingerprint and dim are equal."""
+    """The space of the vectors. Vectors of equal spaces can be compared, whatever the name of the model."""
 
     fingerprint: str
     dim: int
-    model: str  # display name
+    model: str = field(compare=False)  # display name
 
     def __str__(self) -> str:
         return f"{self.model} (fingerprint {self.fingerprint[:12]}, {self.dim} dimensions)"
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A file at the time its vector was computed. `path` is relative to the folder of the store."""
 
     path: str
@@ -61,18 +58,30 @@ class Entry:
 
 
 class Store(AbstractContextManager["Store", None]):
-    """An open index file; a context manager. Thread-safe.
+    """An index file, opened; a context manager. Thread-safe.
 
-    Made by `Store.create(path, space, folder)` and `Store.open(path)`. Every method raises ValueError if the file is
-    damaged or the store is closed, and OSError for errors of the disk.
+    Raises FileNotFoundError, and ValueError for a file that is not an index or has another version of the format.
+    Every method raises ValueError if the file is damaged or the store is closed, and OSError for errors of the disk.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, space: EmbeddingSpace, folder: Path) -> None:
-        self.path = path
-        self.space = space
-        self.folder = folder
-        self._connection: sqlite3.Connection | None = connection
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.exists():
+            raise FileNotFoundError(f"path: expected an index, got {path}, which does not exist")
+        if not self.path.is_file():
+            raise ValueError(f"path: expected an index, got {path}, which is not a file")
         self._lock = threading.RLock()
+        with reported(self.path), ExitStack() as opened:
+            self._connection = sqlite3.connect(
+                f"{self.path.absolute().as_uri()}?mode=rw",
+                uri=True,
+                isolation_level=None,  # transactions begin in `_using`
+                timeout=30,  # seconds to wait for another process
+                check_same_thread=False,  # the store has a lock
+            )
+            opened.enter_context(closing(self._connection))
+            self.space, self.folder = self._read_meta()
+            opened.pop_all()  # it stays open
 
     @classmethod
     def create(cls, path: str | Path, space: EmbeddingSpace, folder: str | Path) -> "Store":
@@ -80,48 +89,34 @@ class Store(AbstractContextManager["Store", None]):
         path = Path(path)
         if path.exists() and (not path.is_file() or path.stat().st_size):
             raise FileExistsError(f"path: expected a new file, got {path}, which exists already")
-        meta = {
-            "fingerprint": space.fingerprint,
-            "dim": str(space.dim),
-            "model": space.model,
-            "folder": to_column(str(Path(folder).absolute())),
-        }
+        meta = vars(space) | {"folder": to_column(Path(folder).absolute())}
         with closing(sqlite3.connect(":memory:")) as connection:
             connection.executescript(SCHEMA)
             connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
             connection.commit()
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             with atomic_write(path) as file:
                 file.write(connection.serialize())
-        return cls.open(path)
+        return cls(path)
 
-    @classmethod
-    def open(cls, path: str | Path) -> "Store":
-        """Open an existing store.
-
-        Raises FileNotFoundError, and ValueError for a file that is not an index, is damaged or has another version
-        of the format.
-        """
-        path = Path(path)
-        if not path.exists():
-            raise FileNotFoundError(f"path: expected an index, got {path}, which does not exist")
-        if not path.is_file():
-            raise ValueError(f"path: expected an index, got {path}, which is not a file")
-        with reported(path):
-            connection = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode=rw",
-                uri=True,
-                isolation_level=None,  # transactions begin where `_using` is asked for one
-                timeout=30,  # seconds to wait for another process
-                check_same_thread=False,  # the store has a lock
-            )
+    def _read_meta(self) -> tuple[EmbeddingSpace, Path]:
+        """The space and the folder of an index, after a check that the file is one."""
+        connection = self._connection
+        connection.execute("PRAGMA synchronous = FULL")
+        [application] = connection.execute("PRAGMA application_id").fetchone()
+        [version] = connection.execute("PRAGMA user_version").fetchone()
+        if application != APPLICATION_ID:
+            raise ValueError(f"{self.path}: expected an index, got another SQLite file")
+        if version != SCHEMA_VERSION:
+            got = f"got {version}: index again, into a new file"
+            raise ValueError(f"{self.path}: expected index format {SCHEMA_VERSION}, {got}")
+        meta = dict(connection.execute("SELECT key, value FROM meta"))
+        connection.execute("SELECT count(*) FROM files").fetchone()
         try:
-            with reported(path):
-                return cls(path, connection, *_read_meta(path, connection))
-        except BaseException:
-            connection.close()
-            raise
+            space = EmbeddingSpace(meta["fingerprint"], int(meta["dim"]), meta["model"])
+            return space, Path(from_column(meta["folder"]))
+        except (KeyError, ValueError, TypeError) as error:
+            reason = f"its description is incomplete ({error!r})"
+            raise ValueError(f"{self.path}: expected an index, got a damaged one: {reason}") from None
 
     def __len__(self) -> int:
         with self._using() as connection:
@@ -130,21 +125,22 @@ class Store(AbstractContextManager["Store", None]):
     def entries(self) -> dict[str, Entry]:
         """The entries of all files by path, without reading the vectors."""
         with self._using() as connection:
-            rows = connection.execute("SELECT path, size, mtime_ns, sha256 FROM files").fetchall()
-            return {from_column(row[0]): Entry(from_column(row[0]), *row[1:]) for row in rows}
+            rows = connection.execute("SELECT path, size, mtime_ns, sha256 FROM files")
+            entries = [Entry(from_column(path), *rest) for path, *rest in rows]
+        return {entry.path: entry for entry in entries}
 
     def vectors(self) -> tuple[list[str], Tensor]:
         """All paths in sorted order and their vectors, float32 [N, D].
 
         Raises ValueError if a vector differs from what was written.
         """
-        with self._using("DEFERRED") as connection:  # one state for both reads
+        with self._using() as connection:  # one state for both reads
             paths = sorted(from_column(row[0]) for row in connection.execute("SELECT path FROM files"))
             place = {path: i for i, path in enumerate(paths)}
             matrix = np.empty((len(paths), self.space.dim), dtype="<f4")
             for column, vector, crc in connection.execute("SELECT path, vector, crc FROM files"):
                 path = from_column(column)
-                if path not in place or not isinstance(vector, bytes) or crc != _crc(path, vector):
+                if path not in place or not _intact(path, vector, crc):
                     raise ValueError(f"{self.path}: expected the vector of {path} as it was written, got a damaged one")
                 matrix[place[path]] = np.frombuffer(vector, dtype="<f4")
             return paths, torch.from_numpy(matrix.astype(np.float32, copy=False))
@@ -161,20 +157,24 @@ class Store(AbstractContextManager["Store", None]):
         one, or their own), `remove` drops paths. Raises ValueError for a vector of another width or with values that
         are not finite.
         """
-        written = [_row(entry, vector, self.space.dim) for entry, vector in put]
+        written: list[tuple[Entry, bytes]] = []
+        for entry, vector in put:
+            if vector.shape != (self.space.dim,) or not vector.isfinite().all():
+                got = f"{list(vector.shape)}, {int(vector.isfinite().sum())} of them finite"
+                raise ValueError(f"vector of {entry.path}: expected {self.space.dim} finite values, got {got}")
+            written.append((entry, vector.detach().cpu().float().numpy().astype("<f4").tobytes()))
         with self._using("IMMEDIATE") as connection:
             for entry, other in copy:
                 found = connection.execute(
-                    "SELECT vector FROM files WHERE path = ? AND sha256 = ?", (to_column(other), entry.sha256)
+                    "SELECT vector, crc FROM files WHERE path = ? AND sha256 = ?", (to_column(other), entry.sha256)
                 ).fetchone()
-                if found is None:
-                    raise ValueError(
-                        f"copy: expected {other} in {self.path} with the contents of {entry.path}, got none"
-                    )
-                written.append(_row(entry, found[0], self.space.dim))
+                if found is None or not _intact(other, *found):
+                    wanted = f"{other} in {self.path}, undamaged and with the contents of {entry.path}"
+                    raise ValueError(f"copy: expected {wanted}, got none")
+                written.append((entry, found[0]))
             connection.executemany(
                 "INSERT OR REPLACE INTO files (path, size, mtime_ns, sha256, crc, vector) VALUES (?, ?, ?, ?, ?, ?)",
-                written,
+                ((to_column(e.path), *e[1:], _crc(e.path, data), data) for e, data in written),
             )
             connection.executemany("DELETE FROM files WHERE path = ?", [(to_column(path),) for path in remove])
 
@@ -182,7 +182,7 @@ class Store(AbstractContextManager["Store", None]):
         """Record a new place of the folder."""
         folder = Path(folder).absolute()
         with self._using("IMMEDIATE") as connection:
-            connection.execute("UPDATE meta SET value = ? WHERE key = 'folder'", (to_column(str(folder)),))
+            connection.execute("UPDATE meta SET value = ? WHERE key = 'folder'", (to_column(folder),))
         self.folder = folder
 
     def version(self) -> tuple[int, int]:
@@ -192,62 +192,41 @@ class Store(AbstractContextManager["Store", None]):
 
     def close(self) -> None:
         with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            self._connection.close()
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     @contextmanager
-    def _using(self, transaction: str | None = None) -> Iterator[sqlite3.Connection]:
-        """The connection, locked; with "DEFERRED" or "IMMEDIATE" in a transaction of that kind."""
-        with self._lock:
-            if self._connection is None:
-                raise ValueError(f"{self.path}: expected an open index, got a closed one")
-            with reported(self.path), self._connection as connection:  # commits, or rolls back after an error
-                if transaction is not None:
-                    connection.execute(f"BEGIN {transaction}")
-                yield connection
+    def _using(self, kind: str = "DEFERRED") -> Iterator[sqlite3.Connection]:
+        """The connection, locked, in a transaction of this kind: committed, or rolled back after an error."""
+        with self._lock, reported(self.path), self._connection as connection:
+            connection.execute(f"BEGIN {kind}")
+            yield connection
 
 
 @contextmanager
 def reported(path: Path) -> Iterator[None]:
-    """SQLite's errors as OSError for the disk and for locks, and ValueError for the contents."""
+    """SQLite's errors as OSError for the disk and for locks, and ValueError for the contents or a closed store."""
     try:
         yield
+    except sqlite3.ProgrammingError as error:
+        raise ValueError(f"{path}: expected an open index, got: {error}") from error
     except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in DISK_ERRORS:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        # The one operational error that is about the contents: the tables are not those of an index.
+        if isinstance(error, sqlite3.OperationalError) and code != sqlite3.SQLITE_ERROR:
             raise OSError(f"{path}: {error}") from error
         raise ValueError(f"{path}: expected an index, got another file or a damaged one: {error}") from error
     except UnicodeDecodeError as error:  # SQLite quotes the damaged text
         raise ValueError(f"{path}: expected an index, got a damaged one: its text is not UTF-8") from error
 
 
-def _read_meta(path: Path, connection: sqlite3.Connection) -> tuple[EmbeddingSpace, Path]:
-    """The space and the folder of an index, after a check that the file is one."""
-    connection.execute("PRAGMA synchronous = FULL")
-    [application] = connection.execute("PRAGMA application_id").fetchone()
-    [version] = connection.execute("PRAGMA user_version").fetchone()
-    if application != APPLICATION_ID:
-        raise ValueError(f"{path}: expected an index, got another SQLite file")
-    if version != SCHEMA_VERSION:
-        raise ValueError(f"{path}: expected index format {SCHEMA_VERSION}, got {version}: index again, into a new file")
-    meta = dict(connection.execute("SELECT key, value FROM meta"))
-    connection.execute("SELECT count(*) FROM files").fetchone()
-    try:
-        space = EmbeddingSpace(meta["fingerprint"], int(meta["dim"]), meta["model"])
-        return space, Path(from_column(meta["folder"]))
-    except (KeyError, ValueError, TypeError) as error:
-        reason = f"its description is incomplete ({error!r})"
-        raise ValueError(f"{path}: expected an index, got a damaged one: {reason}") from None
-
-
-def to_column(path: str) -> str | bytes:
+def to_column(path: str | Path) -> str | bytes:
     """TEXT, or BLOB for a file name that is not valid text."""
     try:
-        path.encode()
-        return path
+        str(path).encode()
+        return str(path)
     except UnicodeEncodeError:
         return os.fsencode(path)
 
@@ -256,13 +235,8 @@ def from_column(value: Any) -> str:
     return os.fsdecode(value) if isinstance(value, bytes) else str(value)
 
 
-def _row(entry: Entry, vector: Tensor | bytes, dim: int) -> tuple[Any, ...]:
-    if isinstance(vector, Tensor):
-        if vector.shape != (dim,) or not vector.isfinite().all():
-            got = f"{list(vector.shape)}, {int(vector.isfinite().sum())} of them finite"
-            raise ValueError(f"vector of {entry.path}: expected {dim} finite values, got {got}")
-        vector = vector.detach().cpu().float().numpy().astype("<f4").tobytes()
-    return (to_column(entry.path), entry.size, entry.mtime_ns, entry.sha256, _crc(entry.path, vector), vector)
+def _intact(path: str, vector: Any, crc: Any) -> bool:
+    return isinstance(vector, bytes) and crc == _crc(path, vector)
 
 
 def _crc(path: str, vector: bytes) -> int:

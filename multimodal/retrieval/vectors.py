@@ -6,6 +6,8 @@ Legend: N rows, Q queries, D dimensions, K = min(k, N) results.
 import torch
 from torch import Tensor
 
+from multimodal.config import check_at_least
+
 
 def nearest(matrix: Tensor, queries: Tensor, k: int, chunk: int = 1 << 16) -> tuple[Tensor, Tensor]:
     """The `k` rows of `matrix` with the largest inner product with each query, exactly.
@@ -15,8 +17,7 @@ def nearest(matrix: Tensor, queries: Tensor, k: int, chunk: int = 1 << 16) -> tu
     At most `chunk` rows are scored at a time, so that memory stays at Q x chunk scores.
     Raises ValueError for k < 1, for shapes that do not fit and for queries that are not finite.
     """
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise ValueError(f"k: expected a whole number of at least 1, got {k!r}")
+    check_at_least(1, k=k)
     if queries.ndim != 2 or matrix.ndim != 2 or queries.shape[1] != matrix.shape[1]:
         raise ValueError(f"queries: expected [Q, {matrix.shape[-1]}], as wide as the index, got {list(queries.shape)}")
     if not queries.isfinite().all():

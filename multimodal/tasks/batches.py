@@ -9,18 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from multimodal.config import check_at_least, check_one_of
 from multimodal.preprocess import Sources, decode_all, open_image, resolve
 from multimodal.results import Item, Rejected, Result, Results
 from multimodal.tasks.task_model import TaskModel
 
 MIN_FOR_PROGRESS_BAR = 200  # inputs
 Many = list[Any] | tuple[Any, ...]  # the types of inputs that always give `Results`
+Texts = str | Sequence[str]
+Work = Callable[[Tensor, list[int], list[Item]], Iterable[Result]]  # of a batch [B, ...], places in the inputs, items
 
 
 def sources_of(model: TaskModel, modality: str, inputs: Any) -> Sources:
     """The items that `inputs` stands for: one, a list, a folder or a glob of the modality."""
-    if modality not in model.inputs:
-        raise ValueError(f"modality: expected one of {list(model.inputs)}, got {modality!r}")
+    check_one_of(list(model.inputs), modality=modality)
     return resolve(inputs, model.inputs[modality])
 
 
@@ -29,9 +31,8 @@ def batches(
     modality: str,
     sources: Sources,
     rejected: list[Rejected],
-    batch_size: int | None = None,
-    doing: str = "reading",
-    bar: bool = True,
+    batch_size: int | None,
+    doing: str | None,
 ) -> Iterator[tuple[list[int], Tensor]]:
     """Yield (places in `sources`, batch [B, ...] on the model's device and in its dtype).
 
@@ -39,47 +40,36 @@ def batches(
     """
     preprocessor = model.inputs[modality]
     size = (32 if model.device.type == "cpu" else 256) if batch_size is None else batch_size
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise ValueError(f"batch_size: expected a whole number of at least 1, got {batch_size!r}")
+    check_at_least(1, batch_size=size)
     places: list[int] = []
     items: list[Tensor] = []
-
-    def collated() -> tuple[list[int], Tensor]:
-        batch = preprocessor.collate(items)  # B items -> [B, ...]
-        return places, batch.to(model.device, model.dtype if batch.is_floating_point() else batch.dtype)
-
-    with progress_bar(len(sources.items), doing, f"{modality}s", bar) as progress:
+    total = len(sources.items)
+    with progress_bar(total, doing, f"{modality}s") as progress:
         for place, item in decode_all(sources, preprocessor.read):
             progress.update()
             if isinstance(item, Rejected):
                 rejected.append(item)
-                continue
-            places.append(place)
-            items.append(item)
-            if len(items) == size:
-                yield collated()
+            else:
+                places.append(place)
+                items.append(item)
+            if len(items) == size or (items and place == total - 1):
+                batch = preprocessor.collate(items)  # B items -> [B, ...]
+                yield places, batch.to(model.device, model.dtype if batch.is_floating_point() else batch.dtype)
                 places, items = [], []
-        if items:
-            yield collated()
 
 
-def progress_bar(total: int, doing: str, unit: str, bar: bool = True) -> Any:
-    """A tqdm bar, which only shows on a terminal and from MIN_FOR_PROGRESS_BAR inputs on."""
+def progress_bar(total: int, doing: str | None, unit: str) -> Any:
+    """A tqdm bar, which only shows on a terminal and from MIN_FOR_PROGRESS_BAR inputs on; None: it never shows."""
     from tqdm import tqdm
 
-    hidden = True if not bar or total < MIN_FOR_PROGRESS_BAR else None  # None: shown on a terminal
+    hidden = True if doing is None or total < MIN_FOR_PROGRESS_BAR else None  # None: shown on a terminal
     return tqdm(total=total, desc=doing, unit=f" {unit}", leave=False, disable=hidden)
 
 
 def results_of(
-    model: TaskModel,
-    modality: str,
-    sources: Sources,
-    work: Callable[[Tensor, list[int], list[Item]], Iterable[Result]],
-    batch_size: int | None,
-    doing: str,
+    model: TaskModel, modality: str, sources: Sources, work: Work[Result], batch_size: int | None, doing: str
 ) -> Result | Results[Result]:
-    """`work(batch [B, ...], places, items)` on all batches: its only result for a single input, else `Results`."""
+    """`work` on all batches: its only result for a single input, else `Results`."""
     results: Results[Result] = Results()
     for places, batch in batches(model, modality, sources, results.rejected, batch_size, doing):
         with torch.inference_mode():

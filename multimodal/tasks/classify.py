@@ -12,23 +12,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from multimodal.config import check_at_least
 from multimodal.results import Classification, Item, Results
 from multimodal.tasks.batches import Many, results_of, sources_of
-from multimodal.tasks.embed import embed_texts, encode_batch
+from multimodal.tasks.embed import embed_texts
 from multimodal.tasks.task_model import TaskModel, embedder, main_modality, require
 
 ClassNames = Sequence[str] | Mapping[str, Sequence[str]]
 Templates = Sequence[str] | str | None
 
 DEFAULT_TEMPLATES = (
-    "a photo of a {}.",
-    "a photo of the {}.",
-    "a picture of a {}.",
-    "a close-up photo of a {}.",
-    "a good photo of a {}.",
-    "there is a {} in the scene.",
-    "{}",
-)
+    "a photo of a {}.", "a photo of the {}.", "a picture of a {}.", "a close-up photo of a {}.",
+    "a good photo of a {}.", "there is a {} in the scene.", "{}",
+)  # fmt: skip
 MAX_CACHED_CLASS_SETS = 16  # per model
 MAX_TEXTS_AT_ONCE = 1 << 14
 
@@ -67,15 +63,16 @@ def classify(
     require(model, "classify")
     network, modality = embedder(model), main_modality(model)
     names = list(checked_names(class_names))
-    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
-        raise ValueError(f"top_k: expected None or a whole number of at least 1, got {top_k!r}")
+    if top_k is not None:
+        check_at_least(1, top_k=top_k)
     sources = sources_of(model, modality, images)
     classes = class_embeddings(model, class_names, templates).double()  # [C, D]
     scale = math.exp(model.logit_scale)
 
     def classify_batch(batch: Tensor, _: list[int], items: list[Item]) -> Iterator[Classification]:
-        cosine = encode_batch(network, modality, batch).double() @ classes.T  # [B, D] x [D, C] -> [B, C]
-        for item, row in zip(items, (scale * cosine).softmax(-1), strict=True):
+        embeddings = network.encode(modality, batch, normalize=True).cpu().double()  # [B, D]
+        probabilities = (scale * embeddings @ classes.T).softmax(-1)  # [B, D] x [D, C] -> [B, C]
+        for item, row in zip(items, probabilities, strict=True):
             order = row.argsort(descending=True, stable=True)[:top_k].tolist()  # ties: in the order given
             scores = {names[i]: row[i].item() for i in order}
             yield Classification(names[order[0]], row[order[0]].item(), scores, item)
@@ -100,15 +97,15 @@ def class_embeddings(model: TaskModel, class_names: ClassNames, templates: Templ
 
 def _embed_classes(model: TaskModel, words: list[tuple[str, ...]], patterns: tuple[str, ...]) -> Tensor:
     """The mean over words and templates, normalised to unit length again."""
-    texts, owners = [], []
-    for owner, synonyms in enumerate(words):
-        for pattern, word in product(patterns, synonyms):
-            texts.append(pattern.replace("{}", word))
-            owners.append(owner)
-    sums = torch.zeros(len(words), embedder(model).embed_dim)
+    texts = [
+        (number, pattern.replace("{}", word))
+        for number, synonyms in enumerate(words)
+        for pattern, word in product(patterns, synonyms)
+    ]
+    sums = torch.zeros(len(words), model.embed_dim)  # [C, D]
     for start in range(0, len(texts), MAX_TEXTS_AT_ONCE):
-        part = embed_texts(model, texts[start : start + MAX_TEXTS_AT_ONCE])  # [n, D]
-        sums.index_add_(0, torch.tensor(owners[start : start + MAX_TEXTS_AT_ONCE]), part)
+        numbers, part = zip(*texts[start : start + MAX_TEXTS_AT_ONCE], strict=True)
+        sums.index_add_(0, torch.tensor(numbers), embed_texts(model, part))
     return F.normalize(sums, dim=-1)
 
 
@@ -133,22 +130,16 @@ def checked_names(class_names: ClassNames) -> dict[str, tuple[str, ...]]:
 
 
 def checked_templates(templates: Templates) -> tuple[str, ...]:
-    """The format strings that `templates` means. Raises ValueError.
-
-    "imagenet" stands for the 80 templates that CLIP was evaluated with on ImageNet, in open_clip's version.
-    """
+    """The format strings that `templates` means, see `classify`. Raises ValueError."""
     if templates is None:
         return DEFAULT_TEMPLATES
-    if isinstance(templates, str):
-        if templates != "imagenet":
-            raise ValueError(f"templates: expected a list of format strings or 'imagenet', got {templates!r}")
+    if templates == "imagenet":
         from open_clip import OPENAI_IMAGENET_TEMPLATES
 
         return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
-    patterns = tuple(templates)
-    if not patterns:
-        raise ValueError("templates: expected at least one format string, got none")
-    for pattern in patterns:
+    if isinstance(templates, str) or not templates:
+        raise ValueError(f"templates: expected 'imagenet' or at least one format string in a list, got {templates!r}")
+    for pattern in templates:
         if not isinstance(pattern, str) or pattern.count("{}") != 1:
             raise ValueError(f"templates: expected strings with exactly one '{{}}', got {pattern!r}")
-    return patterns
+    return tuple(templates)

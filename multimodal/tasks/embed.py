@@ -3,7 +3,7 @@
 N = inputs, M = texts, D = dimensions of the space
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,9 +13,8 @@ from torch import Tensor
 
 from multimodal.encoders import pool_by_prefix
 from multimodal.models import Embeds
-from multimodal.preprocess import Sources
-from multimodal.results import Embedded
-from multimodal.tasks.batches import batches, sources_of, warn_rejected
+from multimodal.results import Embedded, Rejected
+from multimodal.tasks.batches import Texts, batches, sources_of, warn_rejected
 from multimodal.tasks.task_model import TaskModel, embedder, main_modality
 
 TEXT_BATCH = 256  # larger batches share no more prefixes, and their temporaries do not fit into a cache
@@ -44,36 +43,29 @@ def embed(model: TaskModel, inputs: Any, modality: str | None = None, batch_size
     return embed_named(model, inputs, modality, batch_size).embeddings
 
 
-def embed_named(model: TaskModel, inputs: Any, modality: str | None = None, batch_size: int | None = None) -> Embedded:
-    """The embeddings with the names of their inputs; arguments as in `embed`."""
+def embed_named(
+    model: TaskModel, inputs: Any, modality: str | None = None, batch_size: int | None = None, quiet: bool = False
+) -> Embedded:
+    """The embeddings with the names of their inputs; arguments as in `embed`.
+
+    quiet: no progress bar, and no warning about unreadable files.
+    """
+    network = embedder(model)
     modality = main_modality(model) if modality is None else modality
     sources = sources_of(model, modality, inputs)
-    embedded = embed_sources(model, modality, sources, batch_size)
-    warn_rejected(embedded.rejected, len(sources.items), modality)
-    return embedded
+    parts, places = [torch.empty(0, network.embed_dim)], list[int]()
+    rejected: list[Rejected] = []
+    for found, batch in batches(model, modality, sources, rejected, batch_size, None if quiet else "embedding"):
+        with torch.inference_mode():
+            parts.append(network.encode(modality, batch, normalize=True).float().cpu())  # [B, D]
+        places += found
+    if not quiet:
+        warn_rejected(rejected, len(sources.items), modality)
+    embeddings = torch.cat(parts)  # an ordinary tensor of inference tensors, on which a user may train
+    return Embedded(embeddings, [sources.names[place] for place in places], places, rejected)
 
 
-def embed_sources(
-    model: TaskModel, modality: str, sources: Sources, batch_size: int | None = None, bar: bool = True
-) -> Embedded:
-    """The same for inputs that are resolved already, and without the warning."""
-    network = embedder(model)
-    embedded = Embedded(torch.empty(0, network.embed_dim), [], [], [])
-    parts = [embedded.embeddings]
-    for places, batch in batches(model, modality, sources, embedded.rejected, batch_size, "embedding", bar):
-        parts.append(encode_batch(network, modality, batch))
-        embedded.places.extend(places)
-        embedded.names.extend(sources.names[place] for place in places)
-    return embedded._replace(embeddings=torch.cat(parts))
-
-
-@torch.inference_mode()
-def encode_batch(network: Embeds, modality: str, batch: Tensor) -> Tensor:
-    """[B, ...] -> [B, D], an inference tensor: `torch.cat` outside makes an ordinary one."""
-    return network.encode(modality, batch, normalize=True).float().cpu()
-
-
-def embed_texts(model: TaskModel, texts: str | Sequence[str]) -> Tensor:
+def embed_texts(model: TaskModel, texts: Texts) -> Tensor:
     """The embeddings of texts: float32 [M, D] on the CPU, rows of unit length.
 
     One text gives [1, D], an empty list [0, D]. Texts longer than the model's context are truncated, with a warning
@@ -81,9 +73,6 @@ def embed_texts(model: TaskModel, texts: str | Sequence[str]) -> Tensor:
     """
     network = embedder(model)
     texts = [texts] if isinstance(texts, str) else list(texts)
-    for i, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise ValueError(f"texts[{i}]: expected a str, got {text!r} ({type(text).__name__})")
     embeddings = torch.empty(len(texts), network.embed_dim)
     if not texts:
         return embeddings
@@ -101,8 +90,7 @@ def _text_encoder(model: TaskModel, network: Embeds, tokens: Tensor) -> tuple[Ca
     if getattr(encoder, "shares_prefixes", False):
 
         def by_prefix(rows: Tensor) -> Tensor:
-            pooled = pool_by_prefix(encoder, rows)
-            return network.project("text", pooled, normalize=True)  # type: ignore[attr-defined]
+            return network.project("text", pool_by_prefix(encoder, rows), normalize=True)  # type: ignore[attr-defined]
 
         # Texts with equal prefixes follow each other, so that a batch shares as much as possible.
         return by_prefix, torch.from_numpy(np.lexsort(tokens.T.numpy()[::-1]))
@@ -111,7 +99,7 @@ def _text_encoder(model: TaskModel, network: Embeds, tokens: Tensor) -> tuple[Ca
     return partial(network.encode, "text", normalize=True), lengths.argsort(stable=True)
 
 
-def similarity(model: TaskModel, images: Any, texts: str | Sequence[str]) -> Tensor:
+def similarity(model: TaskModel, images: Any, texts: Texts) -> Tensor:
     """The cosine of each image with each text: float32 [N, M] on the CPU.
 
     >>> model.similarity(["cat.jpg", "dog.jpg"], ["a cat", "a dog"])  # doctest: +SKIP

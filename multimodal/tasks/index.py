@@ -3,7 +3,7 @@
 D = dimensions of the space, N = vectors in the index
 """
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +12,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from multimodal.config import check_at_least
 from multimodal.results import Hit, Rejected, Results
 from multimodal.retrieval import EmbeddingSpace, Store, nearest
 from multimodal.tasks.batches import items_at, sources_of, warn_rejected
-from multimodal.tasks.embed import embed_sources, embed_texts
+from multimodal.tasks.embed import embed_named, embed_texts
 from multimodal.tasks.indexing import Changes, Indexing, sources_at
 from multimodal.tasks.pairs import match
-from multimodal.tasks.task_model import TaskModel, embedder, main_modality, require
+from multimodal.tasks.task_model import TaskModel, main_modality, require
 
 
 class Index(AbstractContextManager["Index", None]):
     """The files of one folder, searchable. A context manager; `len(index)` is the number of vectors.
 
     `Model.index(folder, path)` creates or updates one, `Index.open(path, model)` opens one to search it.
-
-    >>> with model.index("photos", path="photos.db") as index:  # doctest: +SKIP
-    ...     print(index.search("a dog on a beach", k=3))
-
     `changes` counts what the last update did, and `rejected` lists the files that it could not read.
     """
 
@@ -37,6 +34,7 @@ class Index(AbstractContextManager["Index", None]):
         self.modality = main_modality(model)
         self.changes = Changes()
         self.rejected: list[Rejected] = []
+        self.path = store.path
         self._store = store
         self._vectors: tuple[Any, list[str], Tensor] | None = None  # version, paths, [N, D]
 
@@ -48,13 +46,12 @@ class Index(AbstractContextManager["Index", None]):
         whose embedding space differs from that in which the index was built, with both.
         """
         require(model, "search")
-        store = Store.open(path)
-        expected, got = store.space, _space(model)
-        if (expected.fingerprint, expected.dim) != (got.fingerprint, got.dim):
+        store = Store(path)
+        if store.space != _space(model):
             store.close()
             raise ValueError(
-                f"{path}: expected {expected}, with which the index was built, got {got}: vectors of two models "
-                "cannot be compared; use that model, or another path for a new index"
+                f"{path}: expected {store.space}, with which the index was built, got {_space(model)}: vectors of two "
+                "models cannot be compared; use that model, or another path for a new index"
             )
         return cls(model, store)
 
@@ -84,27 +81,26 @@ class Index(AbstractContextManager["Index", None]):
         Equal scores are in the order of their paths. `Hit.path` is relative to the working directory if it lies
         inside. Raises ValueError for k < 1 or any other query, InputError for an input that cannot be read.
         """
-        if isinstance(rerank, bool) or not isinstance(rerank, int) or rerank < 0:
-            raise ValueError(f"rerank: expected a whole number of at least 0, got {rerank!r}")
+        check_at_least(1, k=k)
+        check_at_least(0, rerank=rerank)
         if rerank:
             require(self.model, "match")
             if not isinstance(query, str):
                 raise ValueError(f"rerank: expected a text to match with, got {type(query).__name__}")
         vector = self._embed(query)  # [D]
-        paths, matrix = self._matrix()
-        scores, rows = nearest(matrix, vector[None], max(k, rerank) if k > 0 else k)  # [1, K]
+        version = self._store.version()
+        if self._vectors is None or self._vectors[0] != version:
+            self._vectors = (version, *self._store.vectors())
+        _, paths, matrix = self._vectors
+        scores, rows = nearest(matrix, vector[None], max(k, rerank))  # [1, K]
         sources = sources_at(self.folder / paths[row] for row in rows[0].tolist())
         items = items_at(self.model, self.modality, sources, range(len(sources.items)))
         hits = [Hit(item.name, score, item) for score, item in zip(scores[0].tolist(), items, strict=True)]
         if rerank:
-            hits = self._rerank(query, hits[:rerank]) + hits[rerank:]
+            matches = match(self.model, sources_at(Path(hit.path) for hit in hits[:rerank]), query)
+            matched = [Hit(each.item.name, each.score, each.item) for each in matches]  # without unreadable files
+            hits = sorted(matched, key=lambda hit: -hit.score) + hits[rerank:]
         return Results(hits[:k])
-
-    def _rerank(self, query: str, hits: list[Hit]) -> list[Hit]:
-        """The same files by how well they match, best first, without files that cannot be read any more."""
-        matches = match(self.model, sources_at(Path(hit.path) for hit in hits), query)
-        found = [Hit(each.item.name, each.score, each.item) for each in matches]
-        return sorted(found, key=lambda hit: -hit.score)
 
     def _embed(self, query: Any) -> Tensor:
         """[D], of unit length"""
@@ -122,21 +118,9 @@ class Index(AbstractContextManager["Index", None]):
             return F.normalize(vector, dim=0)
         sources = sources_of(self.model, self.modality, query)
         if not sources.single:
-            raise ValueError(
-                f"query: expected one text, {self.modality} or embedding, got {len(sources.items)} {self.modality}s"
-            )
-        return embed_sources(self.model, self.modality, sources).embeddings[0]
-
-    def _matrix(self) -> tuple[list[str], Tensor]:
-        """Paths in order and vectors [N, D], read again when the file has changed."""
-        version = self._store.version()
-        if self._vectors is None or self._vectors[0] != version:
-            self._vectors = (version, *self._store.vectors())
-        return self._vectors[1], self._vectors[2]
-
-    @property
-    def path(self) -> Path:
-        return self._store.path
+            got = f"{len(sources.items)} {self.modality}s"
+            raise ValueError(f"query: expected one text, {self.modality} or embedding, got {got}")
+        return embed_named(self.model, sources, self.modality).embeddings[0]
 
     @property
     def folder(self) -> Path:
@@ -162,7 +146,7 @@ class Index(AbstractContextManager["Index", None]):
 
 
 def _space(model: TaskModel) -> EmbeddingSpace:
-    return EmbeddingSpace(model.fingerprint, embedder(model).embed_dim, model.name)
+    return EmbeddingSpace(model.fingerprint, model.embed_dim, model.name)
 
 
 def index_folder(model: TaskModel, folder: str | Path, path: str | Path, *, batch_size: int | None = None) -> Index:
@@ -182,23 +166,21 @@ def index_folder(model: TaskModel, folder: str | Path, path: str | Path, *, batc
     >>> index.search("a dog on a beach", k=5)  # doctest: +SKIP
     """
     require(model, "search")
-    folder, path = Path(folder), Path(path)
+    folder = Path(folder)
     if not folder.exists():
         raise FileNotFoundError(f"folder: expected a folder, got {folder}, which does not exist")
     if not folder.is_dir():
         raise ValueError(f"folder: expected a folder, got {folder}, which is a file")
     folder = folder.resolve()
-    if not path.exists() or (path.is_file() and not path.stat().st_size):
+    with suppress(FileExistsError):
         Store.create(path, _space(model), folder).close()
-    index = Index.open(path, model)
-    try:
+    with ExitStack() as opened:
+        index = opened.enter_context(Index.open(path, model))
         if index.folder != folder:
             if index.folder.is_dir() and not index.folder.samefile(folder):
                 got = f"got the index of {index.folder}: use another path"
                 raise ValueError(f"{path}: expected the index of {folder}, {got}")
             index._store.move(folder)
         index.update(batch_size)
-    except BaseException:
-        index.close()
-        raise
+        opened.pop_all()  # it stays open
     return index

@@ -3,10 +3,8 @@
 import os
 import stat
 import time
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +15,7 @@ from multimodal.preprocess import MAX_BYTES, Sources, resolve
 from multimodal.results import Rejected
 from multimodal.retrieval import Entry, Store
 from multimodal.tasks.batches import progress_bar
-from multimodal.tasks.embed import embed_sources
+from multimodal.tasks.embed import embed_named
 from multimodal.tasks.task_model import TaskModel
 
 FILES_PER_COMMIT = 256  # what an interrupted run loses at most
@@ -39,12 +37,8 @@ class Indexing:
         self.model, self.store, self.folder, self.modality = model, store, store.folder, modality
         self.known = store.entries()
         self.by_contents = {entry.sha256: name for name, entry in self.known.items()}
-        self.counts = Counter(Changes()._asdict())
+        self.changes = Changes()
         self.rejected: list[Rejected] = []
-
-    @property
-    def changes(self) -> Changes:
-        return Changes(**self.counts)
 
     def run(self, batch_size: int | None = None) -> int:
         """Read every file of the folder with a suffix of the modality; returns their number.
@@ -52,77 +46,75 @@ class Indexing:
         A file of the same size and time counts as unchanged; otherwise its contents decide. The index is written
         every 256 files.
         """
-        paths = [Path(item) for item in resolve(self.folder, self.model.inputs[self.modality]).items]
-        with progress_bar(len(paths), "indexing", "files") as progress, ThreadPoolExecutor(4) as pool:
-            for start in range(0, len(paths), FILES_PER_COMMIT):
-                chunk = paths[start : start + FILES_PER_COMMIT]
+        files = resolve(self.folder, self.model.inputs[self.modality]).items
+        names = [Path(file).relative_to(self.folder).as_posix() for file in files]
+        with progress_bar(len(names), "indexing", "files") as progress, ThreadPoolExecutor(4) as pool:
+            for start in range(0, len(names), FILES_PER_COMMIT):
+                chunk = names[start : start + FILES_PER_COMMIT]
                 self.update(chunk, pool, batch_size)
                 progress.update(len(chunk))
-        there = {self.name(path) for path in paths}
-        self.write([], [], [name for name in self.known if name not in there])
-        return len(paths)
+        self.write([], [], self.known.keys() - set(names))
+        return len(names)
 
-    def update(self, paths: Sequence[Path], pool: ThreadPoolExecutor, batch_size: int | None) -> None:
+    def update(self, names: Sequence[str], pool: ThreadPoolExecutor, batch_size: int | None) -> None:
         """Bring some files up to date in one transaction."""
-        fresh: dict[Path, Entry] = {}
+        fresh: list[Entry] = []
         copy: list[tuple[Entry, str]] = []
-        remove: list[str] = []
-        for path, entry in zip(paths, pool.map(partial(_read, self.folder, self.known), paths), strict=True):
+        remove: set[str] = set()
+        for name, entry in zip(names, pool.map(self.read, names), strict=True):
             if isinstance(entry, Rejected):
                 self.rejected.append(entry)
-                remove.append(self.name(path))
+                remove.add(name)
                 continue
-            places = (entry.path, self.by_contents.get(entry.sha256, ""))
-            twins = [name for name in places if name in self.known and self.known[name].sha256 == entry.sha256]
+            places = (name, self.by_contents.get(entry.sha256, ""))
+            twins = [place for place in places if place in self.known and self.known[place].sha256 == entry.sha256]
             if not twins:
-                fresh[path] = entry
-                continue
-            self.counts["known"] += 1
-            if entry != self.known.get(entry.path):  # touched, renamed, or a second copy
+                fresh.append(entry)
+            elif entry != self.known.get(name):  # touched, renamed, or a second copy
                 copy.append((entry, twins[0]))
-        embedded = embed_sources(self.model, self.modality, sources_at(fresh), batch_size, bar=False)
-        entries = list(fresh.values())
-        put = [(entries[place], vector) for place, vector in zip(embedded.places, embedded.embeddings, strict=True)]
+        known = len(names) - len(fresh) - len(remove)
+        sources = sources_at(self.folder / entry.path for entry in fresh)
+        embedded = embed_named(self.model, sources, self.modality, batch_size, quiet=True)
         self.rejected += embedded.rejected
-        remove += [entry.path for place, entry in enumerate(entries) if place not in embedded.places]
-        self.write(put, copy, [name for name in remove if name in self.known])
+        put = [(fresh[place], vector) for place, vector in zip(embedded.places, embedded.embeddings, strict=True)]
+        remove |= {entry.path for entry in fresh} - {entry.path for entry, _ in put}
+        self.write(put, copy, remove, known)
 
-    def write(self, put: list[tuple[Entry, Tensor]], copy: list[tuple[Entry, str]], remove: list[str]) -> None:
-        """Update the store, and `known`, `by_contents` and `counts` with it."""
+    def write(
+        self, put: list[tuple[Entry, Tensor]], copy: list[tuple[Entry, str]], remove: set[str], known: int = 0
+    ) -> None:
+        """Update the store, and `known`, `by_contents` and `changes` with it."""
+        remove = remove & self.known.keys()
         self.store.update(put, copy, remove)
-        self.counts.update(embedded=len(put), dropped=len(remove))
+        now = (len(put), known, len(remove))
+        self.changes = Changes(*(a + b for a, b in zip(self.changes, now, strict=True)))
         for name in remove:
             del self.known[name]
         for entry in [*(entry for entry, _ in put), *(entry for entry, _ in copy)]:
             self.known[entry.path] = entry
             self.by_contents[entry.sha256] = entry.path
 
-    def name(self, path: Path) -> str:
-        return path.relative_to(self.folder).as_posix()
+    def read(self, name: str) -> Entry | Rejected:
+        """The file as it is now; its contents are hashed only if size or time differ from the known ones.
 
-
-def _read(folder: Path, known: dict[str, Entry], path: Path) -> Entry | Rejected:
-    """The file as it is now; its contents are hashed only if size or time differ from the known ones.
-
-    The time is read before the contents, and the contents before the file is decoded: a file that changes while it
-    is read is found changed by the next update.
-    """
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            return Rejected(relative_to_here(path), "not a regular file")
-        if status.st_size > MAX_BYTES:
-            return Rejected(relative_to_here(path), f"expected at most {MAX_BYTES} bytes, got {status.st_size}")
-        name = path.relative_to(folder).as_posix()
-        old = known.get(name)
-        if old is not None and (old.size, old.mtime_ns) == (status.st_size, status.st_mtime_ns):
-            return old
-        # A file this young may change again within one tick of the clock: do not trust its time next time.
-        young = time.time_ns() - status.st_mtime_ns < CLOCK_TICK_NS
-        sha256 = sha256_of(path)
-    except OSError as error:
-        return Rejected(relative_to_here(path), error.strerror or str(error))
-    return Entry(name, status.st_size, -1 if young else status.st_mtime_ns, sha256)
+        The time is read before the contents, and the contents before the file is decoded: a file that changes while
+        it is read is found changed by the next update.
+        """
+        path = self.folder / name
+        try:
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError("not a regular file")
+            if status.st_size > MAX_BYTES:
+                raise OSError(f"expected at most {MAX_BYTES} bytes, got {status.st_size}")
+            old = self.known.get(name)
+            if old is not None and (old.size, old.mtime_ns) == (status.st_size, status.st_mtime_ns):
+                return old
+            # A file this young may change again within one tick of the clock: do not trust its time next time.
+            young = time.time_ns() - status.st_mtime_ns < CLOCK_TICK_NS
+            return Entry(name, status.st_size, -1 if young else status.st_mtime_ns, sha256_of(path))
+        except OSError as error:
+            return Rejected(relative_to_here(path), error.strerror or str(error))
 
 
 def sources_at(paths: Iterable[Path]) -> Sources:

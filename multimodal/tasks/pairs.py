@@ -1,29 +1,24 @@
 """Images and texts in pairs: does a text describe an image, and what is the answer to a question about it?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, overload
 
 from torch import Tensor
 
 from multimodal.generation import Strategy
 from multimodal.models import Matches
-from multimodal.results import Answer, Item, Match, Result, Results
-from multimodal.tasks.batches import Many, results_of, sources_of
+from multimodal.preprocess import Sources
+from multimodal.results import Answer, Item, Match, Results
+from multimodal.tasks.batches import Many, Texts, results_of, sources_of
+from multimodal.tasks.generate import TextGenerator
 from multimodal.tasks.task_model import TaskModel, main_modality, require
-from multimodal.tasks.text_generation import TextGenerator
 
 
 @overload
-def match(
-    model: TaskModel, images: Many, texts: str | Sequence[str], *, batch_size: int | None = ...
-) -> Results[Match]: ...
+def match(model: TaskModel, images: Many, texts: Texts, *, batch_size: int | None = ...) -> Results[Match]: ...
 @overload
-def match(
-    model: TaskModel, images: Any, texts: str | Sequence[str], *, batch_size: int | None = ...
-) -> Match | Results[Match]: ...
-def match(
-    model: TaskModel, images: Any, texts: str | Sequence[str], *, batch_size: int | None = None
-) -> Match | Results[Match]:
+def match(model: TaskModel, images: Any, texts: Texts, *, batch_size: int | None = ...) -> Match | Results[Match]: ...
+def match(model: TaskModel, images: Any, texts: Texts, *, batch_size: int | None = None) -> Match | Results[Match]:
     """The probability that a text describes an image, from a network that reads both together (BLIP's matching head).
 
     images, texts: one image with one text gives a `Match` (`.score`, `.text`, `.image`); one image with many texts,
@@ -35,59 +30,49 @@ def match(
     network = model.network
     assert isinstance(network, Matches)
 
-    def match_batch(batch: Tensor, asked: list[str], items: list[Item]) -> list[Match]:
-        logits = network.match(_pair(model, batch, asked))  # [B, 2]
-        scores = logits.float().softmax(-1)[:, 1].tolist()
-        return [Match(*each) for each in zip(asked, scores, items, strict=True)]
+    modality, (sources, asked) = main_modality(model), _in_pairs(model, images, texts)
 
-    return _in_pairs(model, images, texts, batch_size, "matching", match_batch)
+    def match_batch(batch: Tensor, places: list[int], items: list[Item]) -> Iterable[Match]:
+        chosen = [asked[place] for place in places]
+        logits = network.match({modality: batch, "text": model.tokenizer(chosen).to(model.device)})  # [B, 2]
+        return map(Match, chosen, logits.float().softmax(-1)[:, 1].tolist(), items)
+
+    return results_of(model, modality, sources, match_batch, batch_size, "matching")
 
 
 @overload
 def answer(
-    model: TaskModel, images: Many, questions: str | Sequence[str], strategy: Strategy | None = ...,
-    *, batch_size: int | None = ...,
-) -> Results[Answer]: ...  # fmt: skip
+    model: TaskModel, images: Many, questions: Texts, strategy: Strategy | None = ..., *, batch_size: int | None = ...
+) -> Results[Answer]: ...
 @overload
 def answer(
-    model: TaskModel, images: Any, questions: str | Sequence[str], strategy: Strategy | None = ...,
-    *, batch_size: int | None = ...,
-) -> Answer | Results[Answer]: ...  # fmt: skip
+    model: TaskModel, images: Any, questions: Texts, strategy: Strategy | None = ..., *, batch_size: int | None = ...
+) -> Answer | Results[Answer]: ...
 def answer(
-    model: TaskModel, images: Any, questions: str | Sequence[str], strategy: Strategy | None = None,
-    *, batch_size: int | None = None,
-) -> Answer | Results[Answer]:  # fmt: skip
+    model: TaskModel, images: Any, questions: Texts, strategy: Strategy | None = None, *, batch_size: int | None = None
+) -> Answer | Results[Answer]:
     """Answer a question about an image: an `Answer` (`.text`, `.score`, `.question`, `.image`), or `Results` of them.
 
     Images and questions are paired as in `match`; `strategy` is as in `caption`.
     """
-    require(model, "answer")
-    generate_text = TextGenerator(model, strategy)
+    generate_text = TextGenerator(model, "answer", strategy)
 
-    def answer_batch(batch: Tensor, asked: list[str], items: list[Item]) -> list[Answer]:
-        texts = generate_text(_pair(model, batch, asked), len(asked))
-        return [Answer(question, *text, item) for question, text, item in zip(asked, texts, items, strict=True)]
+    modality, (sources, asked) = main_modality(model), _in_pairs(model, images, questions)
 
-    return _in_pairs(model, images, questions, batch_size, "answering", answer_batch)
+    def answer_batch(batch: Tensor, places: list[int], items: list[Item]) -> list[Answer]:
+        chosen = [asked[place] for place in places]
+        inputs = {modality: batch, "text": model.tokenizer(chosen).to(model.device)}
+        texts = generate_text(inputs, [""] * len(chosen))
+        return [Answer(question, *text, item) for question, text, item in zip(chosen, texts, items, strict=True)]
+
+    return results_of(model, modality, sources, answer_batch, batch_size, "answering")
 
 
-def _pair(model: TaskModel, batch: Tensor, texts: list[str]) -> dict[str, Tensor]:
-    return {main_modality(model): batch, "text": model.tokenizer(texts).to(model.device)}
-
-
-def _in_pairs(
-    model: TaskModel,
-    images: Any,
-    texts: str | Sequence[str],
-    batch_size: int | None,
-    doing: str,
-    work: Callable[[Tensor, list[str], list[Item]], list[Result]],
-) -> Result | Results[Result]:
-    """`work` on batches of images, each with its text; a single image or text goes with all of the others."""
+def _in_pairs(model: TaskModel, images: Any, texts: Texts) -> tuple[Sources, list[str]]:
+    """As many images as texts; a single image or text goes with all of the others."""
     if not isinstance(texts, str | Sequence):
         raise ValueError(f"texts: expected a str or a list of them, got {type(texts).__name__}")
-    modality = main_modality(model)
-    sources = sources_of(model, modality, images)
+    sources = sources_of(model, main_modality(model), images)
     asked = [texts] if isinstance(texts, str) else list(texts)
     if sources.single and len(asked) > 1:
         sources = sources._replace(items=sources.items * len(asked), names=sources.names * len(asked))
@@ -95,9 +80,4 @@ def _in_pairs(
         asked = asked * len(sources.items)
     if len(asked) != len(sources.items):
         raise ValueError(f"texts: expected one, or one for each of {len(sources.items)} images, got {len(asked)}")
-    sources = sources._replace(single=sources.single and isinstance(texts, str))
-
-    def on_batch(batch: Tensor, places: list[int], items: list[Item]) -> list[Result]:
-        return work(batch, [asked[place] for place in places], items)
-
-    return results_of(model, modality, sources, on_batch, batch_size, doing)
+    return sources._replace(single=sources.single and isinstance(texts, str)), asked

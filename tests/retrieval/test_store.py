@@ -32,7 +32,7 @@ def test_what_is_put_comes_back(store, tmp_path):
     names = ["b.jpg", "a.jpg", "sub folder/ä?#%.png", os.fsdecode(b"not\xfftext.jpg")]
     store.update(put=[(entry(name, str(i)), vector(i)) for i, name in enumerate(names)])
     store.close()
-    with Store.open(tmp_path / "x.db") as again:
+    with Store(tmp_path / "x.db") as again:
         assert again.space == SPACE
         assert again.folder == tmp_path / "photos"
         assert len(again) == 4
@@ -83,14 +83,14 @@ def test_the_folder_moves(store, tmp_path):
     store.move(tmp_path / "elsewhere")
     assert store.folder == tmp_path / "elsewhere"
     store.close()
-    with Store.open(tmp_path / "x.db") as again:
+    with Store(tmp_path / "x.db") as again:
         assert again.folder == tmp_path / "elsewhere"
 
 
 def test_another_connection_is_noticed(store, tmp_path):
     before = store.version()
     assert store.version() == before
-    with Store.open(tmp_path / "x.db") as other:
+    with Store(tmp_path / "x.db") as other:
         other.update(put=[(entry("a"), vector(1))])
     assert store.version() != before
     assert len(store) == 1
@@ -114,20 +114,20 @@ def test_create_does_not_overwrite(store, tmp_path):
 
 def test_files_that_are_not_ours(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"expected an index, got .*, which does not exist"):
-        Store.open(tmp_path / "none.db")
+        Store(tmp_path / "none.db")
     assert not (tmp_path / "none.db").exists()
     with pytest.raises(ValueError, match="is not a file"):
-        Store.open(tmp_path)
+        Store(tmp_path)
     for name, content in {"text": b"hello " * 500, "empty": b"", "image": b"\xff\xd8\xff\xe0" + bytes(5000)}.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=r"expected an index, got (another|a damaged)"):
-            Store.open(tmp_path / name)
+            Store(tmp_path / name)
         assert (tmp_path / name).read_bytes() == content
     connection = sqlite3.connect(tmp_path / "theirs")
     connection.execute("CREATE TABLE meta (key, value)")
     connection.close()
     with pytest.raises(ValueError, match=r"expected an index, got (another|a damaged)"):
-        Store.open(tmp_path / "theirs")
+        Store(tmp_path / "theirs")
 
 
 def test_another_format(store, tmp_path):
@@ -136,7 +136,7 @@ def test_another_format(store, tmp_path):
     connection.execute("PRAGMA user_version = 7")
     connection.close()
     with pytest.raises(ValueError, match="expected index format 1, got 7"):
-        Store.open(tmp_path / "x.db")
+        Store(tmp_path / "x.db")
 
 
 def test_incomplete_description(store, tmp_path):
@@ -146,7 +146,18 @@ def test_incomplete_description(store, tmp_path):
     connection.commit()
     connection.close()
     with pytest.raises(ValueError, match="damaged one: its description is incomplete"):
-        Store.open(tmp_path / "x.db")
+        Store(tmp_path / "x.db")
+
+
+def test_a_damaged_vector_is_not_copied(store, tmp_path):
+    """A copy gets a checksum of its own, which would hide the damage."""
+    store.update(put=[(entry("a"), vector(1))])
+    with sqlite3.connect(tmp_path / "x.db") as connection:
+        connection.execute("UPDATE files SET vector = zeroblob(64)")
+    connection.close()
+    with pytest.raises(ValueError, match=r"copy: expected a in .*, undamaged and with the contents of b, got none"):
+        store.update(copy=[(entry("b"), "a")])
+    assert list(store.entries()) == ["a"]
 
 
 def test_damage_is_refused_or_harmless(store, tmp_path):
@@ -167,7 +178,7 @@ def test_damage_is_refused_or_harmless(store, tmp_path):
         damaged = tmp_path / "damaged.db"
         damaged.write_bytes(content)
         try:
-            with Store.open(damaged) as again:
+            with Store(damaged) as again:
                 paths, matrix = again.vectors()
         except ValueError as error:
             refused += "damaged" in str(error) or pytest.fail(f"not a clear refusal: {error}")
@@ -196,7 +207,7 @@ def test_killed_in_the_middle(tmp_path):
             time.sleep(rng.uniform(0, 0.1))
             os.kill(child, signal.SIGKILL)
             assert process.stdout.readline() == "killed\n"
-            with Store.open(path) as store:
+            with Store(path) as store:
                 paths, matrix = store.vectors()
                 times = {e.mtime_ns for e in store.entries().values()}
             version = matrix[0, 0].item()
@@ -221,7 +232,7 @@ for _ in sys.stdin:
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
-        store = Store.open(sys.argv[1])
+        store = Store(sys.argv[1])
         os.write(write, b"ready")
         for version in range(first, 1_000_000):
             vector = torch.full((256,), float(version))

@@ -102,7 +102,7 @@ def test_texts_as_one_by_one(tiny_model):
 
 
 def test_texts_must_be_texts(tiny_model):
-    with pytest.raises(ValueError, match=r"texts\[1\]: expected a str, got 3 \(int\)"):
+    with pytest.raises(ValueError, match="texts: expected strings, got int"):
         tiny_model.embed_texts(["a", 3])
 
 

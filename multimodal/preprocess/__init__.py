@@ -12,7 +12,7 @@ from multimodal.preprocess.preprocessor import (
     save_preprocessor,
 )
 from multimodal.preprocess.sources import Sources, decode_all, resolve
-from multimodal.preprocess.texts.bpe import BPETokenizer
+from multimodal.preprocess.texts.bpe import BPESettings
 from multimodal.preprocess.texts.cleaning import clean_caption
 from multimodal.preprocess.texts.clip import ClipTokenizer
 from multimodal.preprocess.texts.hf import HFSettings, HFTokenizer
@@ -20,7 +20,7 @@ from multimodal.preprocess.texts.tokenizer import Tokenizer
 from multimodal.preprocess.texts.tokenizer_json import lower_cased, read_tokenizer_json
 
 __all__ = [
-    "IMAGE_SUFFIXES", "MAX_BYTES", "OPENAI_MEAN", "OPENAI_STD", "PREPROCESSORS", "Augment", "BPETokenizer",
+    "IMAGE_SUFFIXES", "MAX_BYTES", "OPENAI_MEAN", "OPENAI_STD", "PREPROCESSORS", "Augment", "BPESettings",
     "ClipTokenizer", "HFSettings", "HFTokenizer", "ImageError", "ImageTransform", "InputError", "Preprocessor",
     "Sources", "Tokenizer", "clean_caption", "decode_all", "load_preprocessor", "lower_cased", "open_image",
     "read_tokenizer_json", "resolve", "save_preprocessor",

@@ -85,20 +85,14 @@ def lower_cased(tokenizer_json: str) -> str:
 
 def _from_bert(vocab: str, lower_case: bool) -> str:
     """BERT's WordPiece from its vocab.txt, one token per line."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+    from tokenizers.implementations import BertWordPieceTokenizer
 
     lines = vocab.replace("\r\n", "\n").removesuffix("\n").split("\n")
     ids = {token: i for i, token in enumerate(lines)}
     missing = [token for token in BERT_SPECIAL if token not in ids]
     if missing:
         raise ValueError(f"vocab.txt: expected {list(BERT_SPECIAL)}, got none of {missing}")
-    library = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
-    library.normalizer = normalizers.BertNormalizer(lowercase=lower_case)
-    library.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    library.post_processor = processors.BertProcessing(("[SEP]", ids["[SEP]"]), ("[CLS]", ids["[CLS]"]))
-    library.decoder = decoders.WordPiece()
-    library.add_special_tokens([token for token in (*BERT_SPECIAL, "[MASK]") if token in ids])
-    return library.to_str()
+    return BertWordPieceTokenizer(ids, lowercase=lower_case).to_str()  # type: ignore[no-any-return]
 
 
 def _from_clip(vocab: str, merges: str) -> str:

@@ -27,26 +27,23 @@ SWAPPED, FROM_RIGHT, FROM_BOTTOM = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
 # File types by their first bytes, for the error about a file that Pillow cannot identify.
 IMAGE_TYPES = {b"\xff\xd8": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
 OTHER_TYPES = {
-    b"pk\x03\x04": "a ZIP archive",
-    b"\x1f\x8b": "a gzip file",
-    b"%pdf": "a PDF",
-    b"%!ps": "PostScript",
-    b"8bps": "a Photoshop file",
-    b"<svg": "SVG",
-    b"<?xml": "XML",
-    b"<!doctype html": "HTML",
-    b"<html": "HTML",
+    b"pk\x03\x04": "a ZIP archive", b"\x1f\x8b": "a gzip file", b"%pdf": "a PDF", b"%!ps": "PostScript",
+    b"8bps": "a Photoshop file", b"<svg": "SVG", b"<?xml": "XML", b"<!doctype html": "HTML", b"<html": "HTML",
     b"version https://git-lfs": "a Git LFS pointer",
-}
+}  # fmt: skip
 _loading = threading.Lock()  # two threads must not load the same lazy PIL image at once
+
+
+Size = tuple[int, int]  # width and height
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 class Reduced(NamedTuple):
     """An image that may have been decoded at a fraction of its size."""
 
     image: "Image.Image"  # upright RGB
-    size: tuple[int, int]  # width and height of the original
-    box: tuple[float, float, float, float]  # left, top, right, bottom of the original within `image`
+    size: Size  # of the original
+    box: Box  # of the original within `image`
 
 
 def open_image(source: Any) -> "Image.Image":
@@ -83,14 +80,18 @@ def open_reduced(source: Any, min_side: int | None) -> Reduced:
             rgb.check_size(*source.size)
             with _loading:
                 return _full_size(rgb.to_rgb(source))
-        if isinstance(source, Tensor):
-            return _full_size(rgb.from_tensor(source))
-        if isinstance(source, np.ndarray):
-            return _full_size(rgb.from_array(source))
+        if isinstance(source, Tensor | np.ndarray):
+            pixels = rgb.from_tensor(source) if isinstance(source, Tensor) else rgb.from_array(source)
+            return _full_size(rgb.to_rgb(Image.fromarray(pixels)))
     except ImageError:
         raise
+    except MemoryError as error:
+        raise ImageError("does not fit into memory") from error
     except Exception as error:  # Pillow raises nearly any type for damaged files
-        raise ImageError(_reason(error)) from error
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        if isinstance(error, Image.DecompressionBombError):  # Pillow checks its own limit first
+            raise ImageError(f"expected at most {rgb.MAX_PIXELS} pixels, got more: {reason}") from error
+        raise ImageError(f"damaged or not supported: {reason}") from error
     raise ImageError(f"expected a path, bytes, a PIL image, an array or a tensor, got {type(source).__name__}")
 
 
@@ -143,18 +144,6 @@ def _decode(data: bytes, min_side: int | None) -> Reduced:
     left = upright.width - width if orientation in FROM_RIGHT else 0
     top = upright.height - height if orientation in FROM_BOTTOM else 0
     return Reduced(upright, size, (left, top, left + width, top + height))
-
-
-def _reason(error: Exception) -> str:
-    """One short line for any exception of Pillow."""
-    from PIL.Image import DecompressionBombError
-
-    if isinstance(error, MemoryError):
-        return "does not fit into memory"
-    text = " ".join(str(error).split())[:160] or type(error).__name__
-    if isinstance(error, DecompressionBombError):  # Pillow checks its own limit first
-        return f"expected at most {rgb.MAX_PIXELS} pixels, got more: {text}"
-    return f"damaged or not supported: {text}"
 
 
 def file_type(data: bytes) -> str:

@@ -26,19 +26,22 @@ class ImageError(InputError):
 
 def to_rgb(image: "Image.Image") -> "Image.Image":
     """A new image of mode RGB: decoded, transparency over white, upright, without metadata."""
-    from PIL.Image import Transpose
+    from PIL import Image
 
     image.load()
     orientation = orientation_tag(image)  # after decoding: Pillow turns a TIFF itself and drops its tag
     if image.mode.startswith("I;16"):
-        image = _from_16_bit(image)
+        image = Image.fromarray(_from_16_bit(image))
     elif image.mode in ("I", "F"):
-        image = _from_32_bit(image)
+        image = Image.fromarray(_from_32_bit(image))
     if image.has_transparency_data:
-        image = _over_white(image)
+        if image.mode == "La":  # premultiplied alpha: Pillow converts it to LA only
+            image = image.convert("LA")
+        above, image = image.convert("RGBA"), Image.new("RGB", image.size, "white")
+        image.paste(above, mask=above)
     image = image.convert("RGB")  # copies if the mode is RGB already
     if orientation is not None and 2 <= orientation <= 8:
-        image = image.transpose(Transpose[TRANSPOSES[orientation - 2]])
+        image = image.transpose(Image.Transpose[TRANSPOSES[orientation - 2]])
     image.info.clear()  # otherwise a second call would apply the orientation again
     return image
 
@@ -60,31 +63,16 @@ def orientation_tag(image: "Image.Image") -> int | None:
     return tag if isinstance(tag, int) else None
 
 
-def _over_white(image: "Image.Image") -> "Image.Image":
-    from PIL import Image
-
-    if image.mode == "La":  # premultiplied alpha: Pillow converts it to LA only
-        image = image.convert("LA")
-    image = image.convert("RGBA")
-    white = Image.new("RGB", image.size, "white")
-    white.paste(image, mask=image.getchannel("A"))
-    return white
-
-
-def _from_16_bit(image: "Image.Image") -> "Image.Image":
-    from PIL import Image
-
+def _from_16_bit(image: "Image.Image") -> np.ndarray:
     values = np.asarray(image)
     gray = _scale_16_bit(values)
     if isinstance(transparent := image.info.get("transparency"), int):  # one gray value
         gray = np.where(values == transparent, np.uint8(255), gray)
-    return Image.fromarray(gray)
+    return gray
 
 
-def _from_32_bit(image: "Image.Image") -> "Image.Image":
+def _from_32_bit(image: "Image.Image") -> np.ndarray:
     """Gray of mode I (int32) or F (float32). Files do not state the range, see `open_image`."""
-    from PIL import Image
-
     values = np.asarray(image).astype(np.float64)
     low, high = float(values.min()), float(values.max())
     if not (np.isfinite(low) and np.isfinite(high)):
@@ -95,11 +83,11 @@ def _from_32_bit(image: "Image.Image") -> "Image.Image":
         limits = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
         low, high = 0.0, next(limit for limit in limits if high <= limit)
     scaled = (values - low) * (255 / (high - low)) if high > low else np.zeros_like(values)
-    return Image.fromarray(np.rint(scaled).clip(0, 255).astype(np.uint8))
+    return np.rint(scaled).clip(0, 255).astype(np.uint8)
 
 
-def from_tensor(tensor: Tensor) -> "Image.Image":
-    """[H, W] or [C, H, W] on any device -> RGB image"""
+def from_tensor(tensor: Tensor) -> np.ndarray:
+    """[H, W] or [C, H, W] on any device -> uint8 [H, W] or [H, W, C]"""
     if tensor.ndim not in (2, 3) or (tensor.ndim == 3 and tensor.shape[0] not in (1, 2, 3, 4)):
         raise ImageError(f"expected a tensor [3, H, W], got {list(tensor.shape)}")
     tensor = tensor.detach().cpu()
@@ -109,10 +97,8 @@ def from_tensor(tensor: Tensor) -> "Image.Image":
     return from_array(array if array.ndim == 2 else array.transpose(1, 2, 0))  # [C, H, W] -> [H, W, C]
 
 
-def from_array(array: np.ndarray) -> "Image.Image":
-    """[H, W] or [H, W, C] -> RGB image"""
-    from PIL import Image
-
+def from_array(array: np.ndarray) -> np.ndarray:
+    """[H, W] or [H, W, C] -> uint8 of the same shape, or [H, W] if C is 1"""
     array = np.asarray(array)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4)):
         raise ImageError(f"expected an array [H, W, 3] or [H, W], got {list(array.shape)}")
@@ -130,7 +116,7 @@ def from_array(array: np.ndarray) -> "Image.Image":
         raise ImageError(f"expected uint8, uint16, bool or float, got {array.dtype}")
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
-    return to_rgb(Image.fromarray(np.ascontiguousarray(array)))
+    return np.ascontiguousarray(array)
 
 
 def _scale_16_bit(values: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from multimodal.config import check_one_of, to_dict
-from multimodal.preprocess.images.decode import IMAGE_SUFFIXES, open_reduced
+from multimodal.preprocess.images.decode import IMAGE_SUFFIXES, Box, Size, open_reduced
 from multimodal.preprocess.images.rgb import ImageError
 from multimodal.preprocess.preprocessor import PREPROCESSORS, Preprocessor
 
@@ -86,12 +86,7 @@ class ImageTransform(Preprocessor):
         mean, std = (torch.tensor(values, device=pixels.device) for values in (self.mean, self.std))
         return (pixels.float() / 255 - mean[:, None, None]) / std[:, None, None]
 
-    def resized(
-        self,
-        image: "Image.Image",
-        size: tuple[int, int] | None = None,
-        box: tuple[float, float, float, float] | None = None,
-    ) -> "Image.Image":
+    def resized(self, image: "Image.Image", size: Size | None = None, box: Box | None = None) -> "Image.Image":
         """The image resized to S x S pixels.
 
         size, box: of a `Reduced` image. The crop depends on the original size, not on the decoded one.

@@ -44,10 +44,7 @@ class BPESettings:
         return self.tokenizer(json.dumps(json.loads(library.to_str()) | {"added_tokens": []}))
 
     def tokenizer(self, tokenizer_json: str) -> HFTokenizer:
-        pad_id, bos_id, eos_id = range(len(SPECIAL))
-        settings = HFSettings(
-            self.context_length, pad_id=pad_id, bos_id=bos_id, eos_id=eos_id, prefix=(bos_id,), suffix=(eos_id,)
-        )
+        settings = HFSettings(self.context_length, pad_id=0, bos_id=1, eos_id=2, prefix=(1,), suffix=(2,))
         return HFTokenizer(tokenizer_json, settings)
 
 

@@ -43,29 +43,26 @@ class HFSettings:
 
 
 class HFTokenizer(Tokenizer):
-    """Ids and padding match transformers' and open_clip's for the same tokenizer.json.
+    """Ids and padding match transformers' and open_clip's for the same contents of a tokenizer.json.
 
     Texts are truncated and padded on the right. As in both libraries, a text may spell out special tokens.
+    Raises ValueError for an invalid file, another sha256, an unknown cleaning, and ids outside the vocabulary.
     """
 
     def __init__(self, tokenizer_json: str, settings: HFSettings) -> None:
-        """tokenizer_json: the contents of a tokenizer.json, see `read_tokenizer_json`.
-
-        Raises ValueError for an invalid file, another sha256, an unknown cleaning, and ids outside the vocabulary.
-        """
         self._library = parse(tokenizer_json)
         self._clean = cleaning(settings.clean)
-        prefix, suffix = self._ids_around()
-        self.num_tokens = max(self._library.get_vocab().values()) + 1  # of the tokenizer.json
+        self.num_tokens = max(self._library.get_vocab().values(), default=-1) + 1  # of the tokenizer.json
         self.vocab_size = self.num_tokens if settings.vocab_size is None else settings.vocab_size
         sha256 = {TOKENIZER_JSON: hashlib.sha256(tokenizer_json.encode()).hexdigest()}
         if settings.sha256 not in ({}, sha256):
             raise ValueError(f"tokenizer.sha256: expected {settings.sha256}, got {sha256}")
         self.tokenizer_json = tokenizer_json
         self.settings = replace(settings, vocab_size=self.vocab_size, sha256=sha256)
-        prefix = prefix if settings.prefix is None else settings.prefix
-        suffix = suffix if settings.suffix is None else settings.suffix
-        super().__init__(settings.context_length, tuple(self._row(prefix)), tuple(self._row(suffix)))
+        prefix, suffix = self._ids_around()
+        prefix = self._row(prefix if settings.prefix is None else settings.prefix)
+        suffix = self._row(suffix if settings.suffix is None else settings.suffix)
+        super().__init__(settings.context_length, prefix, suffix)
         self.pad_id, self.bos_id, self.eos_id = settings.pad_id, settings.bos_id, settings.eos_id
         self._row(i for i in (self.pad_id, self.bos_id, self.eos_id) if i is not None)
 
@@ -93,7 +90,7 @@ class HFTokenizer(Tokenizer):
         with raise_value_error("tokenizer: expected ids for any text"):
             return [one.ids for one in self._library.encode_batch(texts, add_special_tokens=False)]
 
-    def _ids_around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def _ids_around(self) -> tuple[list[int], list[int]]:
         """The ids that the tokenizer.json puts before and after a text."""
         [inside] = self._ids([PROBE])
         if not inside:
@@ -101,7 +98,7 @@ class HFTokenizer(Tokenizer):
         with raise_value_error("tokenizer: expected ids around any text"):
             whole = self._library.encode(PROBE)
             start = whole.special_tokens_mask.index(0)
-        return tuple(whole.ids[:start]), tuple(whole.ids[start + len(inside) :])
+        return whole.ids[:start], whole.ids[start + len(inside) :]
 
     def _row(self, ids: Iterable[int]) -> list[int]:
         """`ids` with 0 for `zeroed_id`. Raises ValueError for ids outside the vocabulary."""

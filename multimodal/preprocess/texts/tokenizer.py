@@ -30,14 +30,13 @@ class Tokenizer(Preprocessor, ABC):
     item_ndim = 0
     error = InputError
 
-    def __init__(self, context_length: int, prefix: tuple[int, ...], suffix: tuple[int, ...]) -> None:
-        smallest = len(prefix) + 1 + len(suffix)
-        if context_length < smallest:
-            raise ValueError(
-                f"context_length: expected at least {smallest}, for a token and the ids around a text, "
-                f"got {context_length}"
-            )
-        self.context_length, self.prefix, self.suffix = context_length, prefix, suffix
+    def __init__(self, context_length: int, prefix: Sequence[int], suffix: Sequence[int]) -> None:
+        self.context_length, self.prefix, self.suffix = context_length, tuple(prefix), tuple(suffix)
+        around = len(prefix) + len(suffix)
+        self.room = context_length - around  # for the ids of a text
+        if self.room < 1:
+            expected = f"expected at least {around + 1}, for a token and the ids around a text"
+            raise ValueError(f"context_length: {expected}, got {context_length}")
 
     def __call__(self, texts: str | Sequence[str]) -> Tensor:
         """texts -> int64 [B, L]. A single string is a batch of one. Long texts are truncated, with one warning.
@@ -52,16 +51,15 @@ class Tokenizer(Preprocessor, ABC):
                 text.encode()
             except UnicodeEncodeError as error:
                 raise InputError(f"texts: expected valid Unicode, got {text[:60]!r}") from error
-        room = self.context_length - len(self.prefix) - len(self.suffix)
         tokens = torch.full((len(texts), self.context_length), self.pad_id, dtype=torch.long)
         long = []
         for row, text, ids in zip(tokens, texts, self.encode_batch(texts), strict=True):
-            if len(ids) > room:
+            if len(ids) > self.room:
                 long.append(text)
-            ids = [*self.prefix, *ids[:room], *self.suffix]
+            ids = [*self.prefix, *ids[: self.room], *self.suffix]
             row[: len(ids)] = torch.tensor(ids)
         if long:
-            found = f"{len(long)} of {len(texts)} texts are longer than {room} tokens, first: {long[0][:60]!r}"
+            found = f"{len(long)} of {len(texts)} texts are longer than {self.room} tokens, first: {long[0][:60]!r}"
             warnings.warn(f"{found}; they were truncated", stacklevel=2)
         return tokens
 

@@ -46,8 +46,7 @@ def build_tokenizer(
     Raises CheckpointError if it does not put `bos_id` (if the model has one) before a text and `eos_id` after it, if
     its vocabulary does not fit the model, and if the two files contradict each other.
     """
-    sizes = {"context_length": text.context_length, "vocab_size": text.vocab_size}
-    tokenizer = HFTokenizer(tokenizer_json, HFSettings(**sizes, **fields))
+    tokenizer = HFTokenizer(tokenizer_json, HFSettings(text.context_length, vocab_size=text.vocab_size, **fields))
     prefix = () if tokenizer.bos_id is None else (tokenizer.bos_id,)
     if (tokenizer.prefix, tokenizer.suffix) != (prefix, (tokenizer.eos_id,)):
         raise CheckpointError(
@@ -80,12 +79,7 @@ def read_open_clip_tokenizer(text_cfg: Mapping[str, Any], beside: Path, given: P
             raise ValueError(f"tokenizer: expected None, because the model has CLIP's own, got {given}")
         return ClipTokenizer(text.context_length)
     folder = beside if given is None else given
-    try:
-        tokenizer_json = read_tokenizer_json(folder)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{folder}: expected the tokenizer.json of {name} beside the weights, got none"
-        ) from error
+    tokenizer_json = read_tokenizer_json(folder, expected=f"the tokenizer.json of {name} beside the weights")
     settings, kwargs = read_json(folder / "tokenizer_config.json", {}), text_cfg.get("tokenizer_kwargs") or {}
     tokens = {
         "pad_id": settings.get("pad_token") or ("[PAD]" if "[PAD]" in tokenizer_json else "<pad>"),

@@ -1,8 +1,7 @@
 """Raw input to tensors: images to pixels, texts to token ids. `PREPROCESSORS` lists the registered kinds."""
 
 from multimodal.preprocess.images.augment import Augment
-from multimodal.preprocess.images.decode import IMAGE_SUFFIXES, MAX_BYTES, open_image
-from multimodal.preprocess.images.rgb import ImageError
+from multimodal.preprocess.images.decode import IMAGE_SUFFIXES, MAX_BYTES, ImageError, open_image
 from multimodal.preprocess.images.transform import OPENAI_MEAN, OPENAI_STD, ImageTransform
 from multimodal.preprocess.preprocessor import (
     PREPROCESSORS,

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from multimodal.config import check_one_of, to_dict
-from multimodal.preprocess.images.decode import IMAGE_SUFFIXES, Box, Size, open_reduced
-from multimodal.preprocess.images.rgb import ImageError
+from multimodal.preprocess.images.decode import IMAGE_SUFFIXES, Box, ImageError, Size, open_reduced
 from multimodal.preprocess.preprocessor import PREPROCESSORS, Preprocessor
 
 if TYPE_CHECKING:

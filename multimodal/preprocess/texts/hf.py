@@ -102,10 +102,11 @@ class HFTokenizer(Tokenizer):
 
     def _row(self, ids: Iterable[int]) -> list[int]:
         """`ids` with 0 for `zeroed_id`. Raises ValueError for ids outside the vocabulary."""
-        row = [0 if i == self.settings.zeroed_id else i for i in ids]
-        for i in row:
-            if not 0 <= i < self.vocab_size:
-                raise ValueError(f"tokenizer: expected ids of 0 to {self.vocab_size - 1}, got {i}")
+        zeroed_id, size = self.settings.zeroed_id, self.vocab_size
+        row = [0 if i == zeroed_id else i for i in ids]
+        outside = [i for i in row if not 0 <= i < size]
+        if outside:
+            raise ValueError(f"tokenizer: expected ids of 0 to {size - 1}, got {outside[0]}")
         return row
 
 

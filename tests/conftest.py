@@ -27,9 +27,9 @@ def _make_model(seed: int = 0, decoder: bool = True, name: str = "tiny") -> "Mod
     from multimodal.encoders import ImageEncoderConfig, TextEncoderConfig
     from multimodal.model import Model
     from multimodal.models import CoCaConfig, DualEncoderConfig, build_model
-    from multimodal.preprocess import BPETokenizer, ImageTransform
+    from multimodal.preprocess import BPESettings, ImageTransform
 
-    tokenizer = BPETokenizer.train(TEXTS, vocab_size=300, context_length=64)
+    tokenizer = BPESettings(64, 300).train(TEXTS)
     size = {"width": 32, "layers": 2, "heads": 2}
     tokens = {"vocab_size": tokenizer.vocab_size, "context_length": tokenizer.context_length}
     encoders = {

@@ -25,8 +25,7 @@ from multimodal.generation import STRATEGIES, Generated
 from multimodal.layers import Encoded
 from multimodal.metrics import METRICS, Metric
 from multimodal.models import MODELS
-from multimodal.preprocess import InputError
-from multimodal.preprocess.preprocessor import PREPROCESSORS, fingerprint_of
+from multimodal.preprocess import PREPROCESSORS, InputError, Preprocessor
 from multimodal.training import OBJECTIVES, Term, TermConfig, read_run, train
 from multimodal.zoo import FORMATS, Checkpoint
 
@@ -156,7 +155,7 @@ def test_a_loss_term_and_a_text_encoder(shapes, tmp_path, capsys):
 
 
 @dataclass(frozen=True)
-class SignalReader:
+class SignalReader(Preprocessor):
     length: int
     modality = "signal"
     suffixes = (".npy",)
@@ -172,18 +171,8 @@ class SignalReader:
             raise InputError(f"expected {self.length} values, got {list(values.shape)}")
         return torch.from_numpy(values.astype(np.float32))
 
-    def collate(self, items):
-        return torch.stack(items)
-
     def to_dict(self):
         return {"kind": "signal", **to_dict(self)}
-
-    def files(self):
-        return {}
-
-    @property
-    def fingerprint(self):
-        return fingerprint_of(self.to_dict())
 
 
 @dataclass(frozen=True, kw_only=True)

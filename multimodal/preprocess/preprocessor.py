@@ -19,8 +19,7 @@ class InputError(ValueError):
     @classmethod
     def not_found(cls, message: str) -> "InputError":
         """The error for a path that does not exist: an instance of this class that is also a FileNotFoundError."""
-        error: InputError = type("NotFoundError", (cls, FileNotFoundError), {})(message)
-        return error
+        return type("NotFoundError", (cls, FileNotFoundError), {})(message)  # type: ignore[no-any-return]
 
 
 class Preprocessor(Protocol):
@@ -57,17 +56,12 @@ class Preprocessor(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Equal for preprocessors that return equal tensors, see `fingerprint_of`."""
-        return fingerprint_of(self.to_dict())
+        """Equal for preprocessors that return equal tensors: the sha256 of the table with sorted keys."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
 
 # A builder takes the config and the folder that contains the files of the preprocessor.
 PREPROCESSORS: Registry[Preprocessor] = Registry("preprocessor")
-
-
-def fingerprint_of(table: Mapping[str, Any]) -> str:
-    """The sha256 of a table, independent of the order of its keys."""
-    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
 
 
 def save_preprocessor(preprocessor: Preprocessor, folder: str | Path) -> None:

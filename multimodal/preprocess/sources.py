@@ -71,9 +71,6 @@ def decode_all(sources: Sources, read: Callable[[Any], Any] = open_image) -> Ite
             return Rejected(sources.names[i], str(error))
 
     count = len(sources.items)
-    if count == 1:  # not worth a thread
-        yield 0, read_item(0)
-        return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = max(1, min(MAX_THREADS, cores, count))
     waiting: deque[Future[Any]] = deque()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from multimodal.preprocess import BPETokenizer
+from multimodal.preprocess import BPESettings, HFTokenizer
 
 Members = Sequence[tuple[str, bytes]]
 
@@ -71,7 +71,7 @@ def shard(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def tokenizer() -> BPETokenizer:
+def tokenizer() -> HFTokenizer:
     """A small one, trained on the captions of these tests; it decodes every lower-case text to itself."""
     texts = [text for _, data in _pairs(20)[1::2] for text in json.loads(data)["captions"]]
-    return BPETokenizer.train(texts, vocab_size=400, context_length=32)
+    return BPESettings(32, 400).train(texts)

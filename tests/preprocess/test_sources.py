@@ -21,7 +21,6 @@ from multimodal.preprocess import (
     resolve,
     save_preprocessor,
 )
-from multimodal.preprocess.preprocessor import fingerprint_of
 from multimodal.preprocess.sources import MAX_THREADS, MAX_WAITING_PER_THREAD
 from multimodal.results import Rejected
 
@@ -296,7 +295,7 @@ class SignalTransform:
 
     @property
     def fingerprint(self):
-        return fingerprint_of(self.to_dict())
+        return repr(self)
 
 
 @pytest.fixture

@@ -11,14 +11,14 @@ from multimodal.encoders import ImageEncoderConfig, TextEncoderConfig
 from multimodal.generation import Beam, Greedy
 from multimodal.model import Model
 from multimodal.models import BlipAnswererConfig, BlipMatcherConfig, build_model
-from multimodal.preprocess import BPETokenizer, ImageError, ImageTransform, open_image
+from multimodal.preprocess import BPESettings, ImageError, ImageTransform, open_image
 from multimodal.results import Answer, Match, Results
 
 TEXTS = ["a photo of a cat.", "two red squares on green grass", "the quick brown fox", "no", "a", "fox?"]
 
 
 def make(kind, name="tiny"):
-    tokenizer = BPETokenizer.train(TEXTS, vocab_size=300, context_length=48)
+    tokenizer = BPESettings(48, 300).train(TEXTS)
     size = {"width": 32, "layers": 2, "heads": 2}
     tokens = {"vocab_size": tokenizer.vocab_size, "context_length": 48, "norm_order": "post"}
     text = TextEncoderConfig(causal=False, pooling="cls", eos_id=tokenizer.eos_id, **tokens, **size)

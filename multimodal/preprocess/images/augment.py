@@ -39,9 +39,8 @@ class Augment:
     def __call__(self, image: Tensor, size: int, generator: torch.Generator) -> Tensor:
         draws = torch.rand(NUM_DRAWS, generator=generator).tolist()
         view = self.crop(image, size, draws[0:4])
-        turns = int(4 * draws[4]) if self.rotate else 0
-        if turns:
-            view = view.rot90(turns, (1, 2))
+        if self.rotate:
+            view = view.rot90(int(4 * draws[4]), (1, 2))
         if self.flip and draws[5] < 0.5:
             view = view.flip(2)
         if self.color > 0:

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from multimodal.config import check_one_of, to_dict
-from multimodal.preprocess.images.decode import IMAGE_SUFFIXES, open_reduced
-from multimodal.preprocess.images.rgb import ImageError
+from multimodal.preprocess.images.decode import IMAGE_SUFFIXES, Box, ImageError, Size, open_reduced
 from multimodal.preprocess.preprocessor import PREPROCESSORS, Preprocessor
 
 if TYPE_CHECKING:
@@ -57,13 +56,12 @@ class ImageTransform(Preprocessor):
     error = ImageError
 
     def __post_init__(self) -> None:
-        if isinstance(self.image_size, bool) or not isinstance(self.image_size, int) or self.image_size < 1:
+        if type(self.image_size) is not int or self.image_size < 1:
             raise ValueError(f"image_size: expected an int of at least 1, got {self.image_size!r}")
-        for name in ("mean", "std"):
+        for name, low, expected in (("mean", -math.inf, "numbers"), ("std", 0.0, "positive numbers")):
             values = getattr(self, name)
             numbers = isinstance(values, tuple | list) and all(isinstance(v, int | float) for v in values)
-            if not numbers or len(values) != 3 or not np.isfinite(values).all() or (name == "std" and min(values) <= 0):
-                expected = "positive numbers" if name == "std" else "numbers"
+            if not numbers or len(values) != 3 or not all(low < value < math.inf for value in values):
                 raise ValueError(f"{name}: expected three {expected}, got {values!r}")
             object.__setattr__(self, name, tuple(float(value) for value in values))
         check_one_of(RESIZES, resize=self.resize)
@@ -71,8 +69,8 @@ class ImageTransform(Preprocessor):
 
     def __call__(self, image: "Image.Image") -> Tensor:
         """RGB image, as returned by `open_image` -> float32 [3, S, S]. Raises ValueError for other modes."""
-        if getattr(image, "mode", None) != "RGB":
-            got = getattr(image, "mode", type(image).__name__)
+        got = getattr(image, "mode", type(image).__name__)
+        if got != "RGB":
             raise ValueError(f"image: expected an RGB image, as returned by open_image, got {got}")
         return self._to_tensor(self.resized(image))
 
@@ -86,12 +84,7 @@ class ImageTransform(Preprocessor):
         mean, std = (torch.tensor(values, device=pixels.device) for values in (self.mean, self.std))
         return (pixels.float() / 255 - mean[:, None, None]) / std[:, None, None]
 
-    def resized(
-        self,
-        image: "Image.Image",
-        size: tuple[int, int] | None = None,
-        box: tuple[float, float, float, float] | None = None,
-    ) -> "Image.Image":
+    def resized(self, image: "Image.Image", size: Size | None = None, box: Box | None = None) -> "Image.Image":
         """The image resized to S x S pixels.
 
         size, box: of a `Reduced` image. The crop depends on the original size, not on the decoded one.

@@ -4,11 +4,12 @@ import re
 import string
 from collections.abc import Callable
 
+from multimodal.config import check_one_of
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060\ufeff]+")
 _SPACE_BEFORE_MARK = re.compile(r" +([.,!?;:])(?= |$)")
 _SPACE_BEFORE_ENDING = re.compile(r" +('(?:s|re|ve|ll|d|m)|n't)\b", re.IGNORECASE)
-OPEN_CLIP = ("whitespace", "lower", "canonicalize")
-CLEANINGS = ("none", *OPEN_CLIP, "siglip")
+CLEANINGS = ("none", "whitespace", "lower", "canonicalize", "siglip")
 _REMOVE_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -23,22 +24,17 @@ def clean_caption(text: str) -> str:
 
 
 def cleaning(name: str) -> Callable[[str], str]:
-    """The cleaning function called `name`. Raises ValueError for other names.
+    """The cleaning function called `name`, one of CLEANINGS.
 
     "none" returns the text unchanged. open_clip's functions repair broken encodings (ftfy) and HTML entities; then
     "whitespace" collapses whitespace, "lower" also lower-cases, and "canonicalize" also removes punctuation and
     replaces "_" with a space. "siglip", from transformers, lower-cases, removes punctuation and collapses whitespace.
     """
+    check_one_of(CLEANINGS, clean=name)
     if name == "none":
         return str
     if name == "siglip":
-        return _siglip
-    if name in OPEN_CLIP:
-        from open_clip.tokenizer import get_clean_fn
+        return lambda text: " ".join(text.lower().translate(_REMOVE_PUNCTUATION).split())
+    from open_clip.tokenizer import get_clean_fn
 
-        return get_clean_fn(name)
-    raise ValueError(f"clean: expected one of {CLEANINGS}, got {name!r}")
-
-
-def _siglip(text: str) -> str:
-    return " ".join(text.lower().translate(_REMOVE_PUNCTUATION).split())
+    return get_clean_fn(name)

@@ -1,6 +1,7 @@
 """The tokenizer of CLIP."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 from multimodal.preprocess.preprocessor import PREPROCESSORS
 from multimodal.preprocess.texts.tokenizer import Tokenizer
@@ -9,8 +10,6 @@ from multimodal.preprocess.texts.tokenizer import Tokenizer
 @dataclass(frozen=True)
 class ClipSettings:
     context_length: int = 77
-    vocab_size: int = 49408  # always
-    sha256: dict[str, str] = field(default_factory=dict)  # always empty: the vocabulary is part of open_clip
 
 
 class ClipTokenizer(Tokenizer):
@@ -19,7 +18,6 @@ class ClipTokenizer(Tokenizer):
     The padding id, 0, is also the id of "!". It is only used after eos.
     """
 
-    kind = "clip"
     vocab_size, bos_id, eos_id, pad_id = 49408, 49406, 49407, 0
 
     def __init__(self, context_length: int = 77) -> None:
@@ -34,7 +32,8 @@ class ClipTokenizer(Tokenizer):
     def decode_ids(self, ids: list[int]) -> str:
         return " ".join(self._clip.decode([i for i in ids if i != self.bos_id]).split())
 
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": "clip", "context_length": self.context_length}
 
-PREPROCESSORS.register(
-    ClipTokenizer.kind, ClipSettings, lambda settings, folder: ClipTokenizer(settings.context_length)
-)
+
+PREPROCESSORS.register("clip", ClipSettings, lambda settings, folder: ClipTokenizer(settings.context_length))

@@ -1,5 +1,6 @@
 """Tokenizers of the `tokenizers` library, as used by transformers and by open_clip's text models."""
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,7 +26,7 @@ class HFSettings:
     zeroed_id: an id that is replaced by 0 everywhere, as CLIPA does with [SEP].
     clean_up_tokenization_spaces: remove spaces before punctuation from decoded text, as transformers does.
     vocab_size: number of token embeddings of the network. Defaults to the size of the tokenizer's vocabulary.
-    sha256: of the files of the tokenizer; not checked if empty.
+    sha256: of the tokenizer.json, by its name; not checked if empty.
     """
 
     context_length: int
@@ -42,40 +43,35 @@ class HFSettings:
 
 
 class HFTokenizer(Tokenizer):
-    """Ids and padding match transformers' and open_clip's for the same tokenizer.json.
+    """Ids and padding match transformers' and open_clip's for the same contents of a tokenizer.json.
 
     Texts are truncated and padded on the right. As in both libraries, a text may spell out special tokens.
+    Raises ValueError for an invalid file, another sha256, an unknown cleaning, and ids outside the vocabulary.
     """
 
-    kind = "hf"
-
     def __init__(self, tokenizer_json: str, settings: HFSettings) -> None:
-        """tokenizer_json: the contents of a tokenizer.json, see `read_tokenizer_json`.
-
-        Raises ValueError for an invalid file, an unknown cleaning, and ids outside the vocabulary.
-        """
         self._library = parse(tokenizer_json)
         self._clean = cleaning(settings.clean)
-        self._zeroed_id = settings.zeroed_id
-        prefix, suffix = self._ids_around()
-        prefix = prefix if settings.prefix is None else settings.prefix
-        suffix = suffix if settings.suffix is None else settings.suffix
-        super().__init__(settings.context_length, tuple(self._zero(prefix)), tuple(self._zero(suffix)))
-        self.num_tokens = max(self._library.get_vocab().values()) + 1  # of the tokenizer.json
+        self.num_tokens = max(self._library.get_vocab().values(), default=-1) + 1  # of the tokenizer.json
         self.vocab_size = self.num_tokens if settings.vocab_size is None else settings.vocab_size
-        self.pad_id, self.bos_id, self.eos_id = settings.pad_id, settings.bos_id, settings.eos_id
-        ids = (self.pad_id, self.bos_id, self.eos_id, *self.prefix, *self.suffix)
-        self._check(i for i in ids if i is not None)
+        sha256 = {TOKENIZER_JSON: hashlib.sha256(tokenizer_json.encode()).hexdigest()}
+        if settings.sha256 not in ({}, sha256):
+            raise ValueError(f"tokenizer.sha256: expected {settings.sha256}, got {sha256}")
         self.tokenizer_json = tokenizer_json
-        self.settings = replace(settings, vocab_size=self.vocab_size)
+        self.settings = replace(settings, vocab_size=self.vocab_size, sha256=sha256)
+        prefix, suffix = self._ids_around()
+        prefix = self._row(prefix if settings.prefix is None else settings.prefix)
+        suffix = self._row(suffix if settings.suffix is None else settings.suffix)
+        super().__init__(settings.context_length, prefix, suffix)
+        self.pad_id, self.bos_id, self.eos_id = settings.pad_id, settings.bos_id, settings.eos_id
+        self._row(i for i in (self.pad_id, self.bos_id, self.eos_id) if i is not None)
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
-        rows = [self._zero(ids) for ids in self._ids([self._clean(text) for text in texts])]
-        self._check(i for row in rows for i in row)
-        return rows
+        return [self._row(ids) for ids in self._ids([self._clean(text) for text in texts])]
 
     def decode_ids(self, ids: list[int]) -> str:
-        text = self._library.decode(ids, skip_special_tokens=True)
+        ids = [i for i in ids if i not in (self.bos_id, self.pad_id)]
+        text: str = self._library.decode(ids, skip_special_tokens=True)
         suffix = getattr(self._library.model, "end_of_word_suffix", None)
         if suffix:  # CLIP's decoder leaves it in the text
             text = text.replace(suffix, " ").strip()
@@ -84,15 +80,17 @@ class HFTokenizer(Tokenizer):
                 text = text.replace(spaced, spaced.strip())
         return text
 
+    def files(self) -> dict[str, bytes]:
+        return {TOKENIZER_JSON: self.tokenizer_json.encode()}
+
     def to_dict(self) -> dict[str, Any]:
-        table = super().to_dict()
-        return table | to_dict(self.settings) | {"sha256": table["sha256"]}
+        return {"kind": "hf"} | to_dict(self.settings)
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
         with raise_value_error("tokenizer: expected ids for any text"):
             return [one.ids for one in self._library.encode_batch(texts, add_special_tokens=False)]
 
-    def _ids_around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def _ids_around(self) -> tuple[list[int], list[int]]:
         """The ids that the tokenizer.json puts before and after a text."""
         [inside] = self._ids([PROBE])
         if not inside:
@@ -100,19 +98,18 @@ class HFTokenizer(Tokenizer):
         with raise_value_error("tokenizer: expected ids around any text"):
             whole = self._library.encode(PROBE)
             start = whole.special_tokens_mask.index(0)
-        return tuple(whole.ids[:start]), tuple(whole.ids[start + len(inside) :])
+        return whole.ids[:start], whole.ids[start + len(inside) :]
 
-    def _zero(self, ids: Iterable[int]) -> list[int]:
-        return [0 if i == self._zeroed_id else i for i in ids]
-
-    def _check(self, ids: Iterable[int]) -> None:
-        for i in ids:
-            if not 0 <= i < self.vocab_size:
-                raise ValueError(f"tokenizer: expected ids of 0 to {self.vocab_size - 1}, got {i}")
+    def _row(self, ids: Iterable[int]) -> list[int]:
+        """`ids` with 0 for `zeroed_id`. Raises ValueError for ids outside the vocabulary."""
+        zeroed_id, size = self.settings.zeroed_id, self.vocab_size
+        row = [0 if i == zeroed_id else i for i in ids]
+        outside = [i for i in row if not 0 <= i < size]
+        if outside:
+            raise ValueError(f"tokenizer: expected ids of 0 to {size - 1}, got {outside[0]}")
+        return row
 
 
 PREPROCESSORS.register(
-    HFTokenizer.kind,
-    HFSettings,
-    lambda settings, folder: HFTokenizer(read_text(folder / TOKENIZER_JSON), settings).verified(settings.sha256),
+    "hf", HFSettings, lambda settings, folder: HFTokenizer(read_text(folder / TOKENIZER_JSON), settings)
 )

@@ -3,60 +3,46 @@
 B = batch, L = context_length
 """
 
-import hashlib
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from multimodal.preprocess.preprocessor import InputError, Preprocessor
-from multimodal.preprocess.texts.tokenizer_json import TOKENIZER_JSON
-
-ON_LONG = ("truncate", "error")
 
 
 class Tokenizer(Preprocessor, ABC):
     """A row is a prefix such as bos, the ids of a text, a suffix such as eos, and padding: `context_length` ids.
 
     Attributes: `vocab_size`, `context_length`, `pad_id`; `bos_id` and `eos_id`, with which a decoder begins and ends a
-    text (None if the model has no such id); `prefix` and `suffix`, the ids around each text; `tokenizer_json`, the
-    contents of the file of the `tokenizers` library, or None; and `truncated`, the number of texts truncated so far.
+    text (None if the model has no such id); `prefix` and `suffix`, the ids around each text.
     """
 
-    kind: str  # registered in PREPROCESSORS
     vocab_size: int
     pad_id: int
     bos_id: int | None
     eos_id: int | None
-    tokenizer_json: str | None = None
     modality = "text"
     suffixes: tuple[str, ...] = ()
     item_ndim = 0
     error = InputError
 
-    def __init__(self, context_length: int, prefix: tuple[int, ...], suffix: tuple[int, ...]) -> None:
-        smallest = len(prefix) + 1 + len(suffix)
-        if context_length < smallest:
-            raise ValueError(
-                f"context_length: expected at least {smallest}, for a token and the ids around a text, "
-                f"got {context_length}"
-            )
-        self.context_length, self.prefix, self.suffix = context_length, prefix, suffix
-        self.truncated = 0
+    def __init__(self, context_length: int, prefix: Sequence[int], suffix: Sequence[int]) -> None:
+        self.context_length, self.prefix, self.suffix = context_length, tuple(prefix), tuple(suffix)
+        around = len(prefix) + len(suffix)
+        self.room = context_length - around  # for the ids of a text
+        if self.room < 1:
+            expected = f"expected at least {around + 1}, for a token and the ids around a text"
+            raise ValueError(f"context_length: {expected}, got {context_length}")
 
-    def __call__(self, texts: str | Sequence[str], on_long: str = "truncate") -> Tensor:
-        """texts -> int64 [B, L]. A single string is a batch of one.
+    def __call__(self, texts: str | Sequence[str]) -> Tensor:
+        """texts -> int64 [B, L]. A single string is a batch of one. Long texts are truncated, with one warning.
 
-        on_long: "truncate" cuts long texts before the suffix, counts them and warns once per call; "error"
-            refuses them.
-
-        Raises InputError for anything but strings of valid Unicode, and for long texts with "error".
+        Raises InputError for anything but strings of valid Unicode.
         """
-        if on_long not in ON_LONG:
-            raise ValueError(f"on_long: expected one of {ON_LONG}, got {on_long!r}")
         texts = [texts] if isinstance(texts, str) else list(texts)
         for text in texts:
             if not isinstance(text, str):
@@ -65,20 +51,15 @@ class Tokenizer(Preprocessor, ABC):
                 text.encode()
             except UnicodeEncodeError as error:
                 raise InputError(f"texts: expected valid Unicode, got {text[:60]!r}") from error
-        room = self.context_length - len(self.prefix) - len(self.suffix)
         tokens = torch.full((len(texts), self.context_length), self.pad_id, dtype=torch.long)
-        long: list[int] = []
-        for row, ids in enumerate(self.encode_batch(texts)):
-            if len(ids) > room:
-                long.append(row)
-            ids = [*self.prefix, *ids[:room], *self.suffix]
-            tokens[row, : len(ids)] = torch.tensor(ids)
+        long = []
+        for row, text, ids in zip(tokens, texts, self.encode_batch(texts), strict=True):
+            if len(ids) > self.room:
+                long.append(text)
+            ids = [*self.prefix, *ids[: self.room], *self.suffix]
+            row[: len(ids)] = torch.tensor(ids)
         if long:
-            first = texts[long[0]][:60]
-            found = f"{len(long)} of {len(texts)} texts are longer than {room} tokens, first: {first!r}"
-            if on_long == "error":
-                raise InputError(f"texts: expected at most {room} tokens each, got more: {found}")
-            self.truncated += len(long)
+            found = f"{len(long)} of {len(texts)} texts are longer than {self.room} tokens, first: {long[0][:60]!r}"
             warnings.warn(f"{found}; they were truncated", stacklevel=2)
         return tokens
 
@@ -100,21 +81,3 @@ class Tokenizer(Preprocessor, ABC):
     @abstractmethod
     def decode_ids(self, ids: list[int]) -> str:
         """The text of `ids`, which contain no eos."""
-
-    def files(self) -> dict[str, bytes]:
-        return {} if self.tokenizer_json is None else {TOKENIZER_JSON: self.tokenizer_json.encode()}
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "kind": self.kind,
-            "context_length": self.context_length,
-            "vocab_size": self.vocab_size,
-            "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in self.files().items()},
-        }
-
-    def verified(self, sha256: Mapping[str, str]) -> Self:
-        """This tokenizer. Raises ValueError if `sha256`, unless empty, differs from the hashes of `files()`."""
-        found = self.to_dict()["sha256"]
-        if sha256 and sha256 != found:
-            raise ValueError(f"tokenizer.sha256: expected {sha256}, got {found}")
-        return self

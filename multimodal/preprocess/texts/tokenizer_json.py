@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 TOKENIZER_JSON = "tokenizer.json"
+FILES = f"{TOKENIZER_JSON}, vocab.txt, or vocab.json with merges.txt"
 MAX_TOKENIZER_BYTES = 64 * 2**20  # of one file
 CLIP_BOS, CLIP_EOS = "<|startoftext|>", "<|endoftext|>"
 CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 
-def read_tokenizer_json(folder: str | Path, lower_case: bool = True) -> str:
+def read_tokenizer_json(folder: str | Path, lower_case: bool = True, expected: str = FILES) -> str:
     """The contents of the tokenizer.json in `folder`, or of one built from files of older formats.
 
     These are BERT's vocab.txt, lower-casing or not (`lower_case`), and CLIP's vocab.json and merges.txt.
-    Raises FileNotFoundError if the folder contains none of them, ValueError for damaged files.
+    Raises FileNotFoundError, with what was `expected`, if there is none of them, ValueError for damaged files.
     """
     folder = Path(folder)
     if (folder / TOKENIZER_JSON).is_file():
@@ -27,9 +28,7 @@ def read_tokenizer_json(folder: str | Path, lower_case: bool = True) -> str:
         return _from_bert(read_text(folder / "vocab.txt"), lower_case)
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         return _from_clip(read_text(folder / "vocab.json"), read_text(folder / "merges.txt"))
-    raise FileNotFoundError(
-        f"{folder}: expected {TOKENIZER_JSON}, vocab.txt, or vocab.json with merges.txt, got none of them"
-    )
+    raise FileNotFoundError(f"{folder}: expected {expected}, got none")
 
 
 def read_text(path: Path) -> str:
@@ -85,20 +84,14 @@ def lower_cased(tokenizer_json: str) -> str:
 
 def _from_bert(vocab: str, lower_case: bool) -> str:
     """BERT's WordPiece from its vocab.txt, one token per line."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+    from tokenizers.implementations import BertWordPieceTokenizer
 
     lines = vocab.replace("\r\n", "\n").removesuffix("\n").split("\n")
     ids = {token: i for i, token in enumerate(lines)}
     missing = [token for token in BERT_SPECIAL if token not in ids]
     if missing:
         raise ValueError(f"vocab.txt: expected {list(BERT_SPECIAL)}, got none of {missing}")
-    library = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
-    library.normalizer = normalizers.BertNormalizer(lowercase=lower_case)
-    library.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    library.post_processor = processors.BertProcessing(("[SEP]", ids["[SEP]"]), ("[CLS]", ids["[CLS]"]))
-    library.decoder = decoders.WordPiece()
-    library.add_special_tokens([token for token in (*BERT_SPECIAL, "[MASK]") if token in ids])
-    return library.to_str()
+    return BertWordPieceTokenizer(ids, lowercase=lower_case).to_str()  # type: ignore[no-any-return]
 
 
 def _from_clip(vocab: str, merges: str) -> str:
@@ -112,12 +105,10 @@ def _from_clip(vocab: str, merges: str) -> str:
         library = Tokenizer(models.BPE(ids, pairs, unk_token=CLIP_EOS, end_of_word_suffix="</w>"))
         bos, eos = ids[CLIP_BOS], ids[CLIP_EOS]
     words = Regex("|".join([re.escape(CLIP_BOS), re.escape(CLIP_EOS), CLIP_WORDS]))
-    library.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-    )
-    library.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(words, "removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
+    one_space = normalizers.Replace(Regex(r"\s+"), " ")
+    library.normalizer = normalizers.Sequence([normalizers.NFC(), one_space, normalizers.Lowercase()])
+    split = pre_tokenizers.Split(words, "removed", invert=True)
+    library.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     library.post_processor = processors.RobertaProcessing(
         (CLIP_EOS, eos), (CLIP_BOS, bos), trim_offsets=False, add_prefix_space=False
     )

@@ -1,17 +1,19 @@
-"""Tokenizers in the files of transformers: tokenizer.json and tokenizer_config.json."""
+"""Tokenizers of third-party checkpoints, in the files of transformers: tokenizer.json and tokenizer_config.json."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from multimodal.preprocess import HFSettings, HFTokenizer, read_tokenizer_json
+from multimodal.preprocess import ClipTokenizer, HFSettings, HFTokenizer, Tokenizer, read_tokenizer_json
 from multimodal.preprocess.texts.tokenizer_json import parse
-from multimodal.zoo.formats.format import read_json
-from multimodal.zoo.weights import CheckpointError
+from multimodal.zoo.weights import CheckpointError, read_json
 
 # A network may have more embeddings than its tokenizer has tokens: for padding, and for BLIP's [DEC] and [ENC].
 MAX_UNUSED = 64
+# In open_clip, it may have many more (CLIPA: 32,000 for the 30,522 tokens of BERT), or fewer, because no text contains
+# some tokens. Vocabularies that differ by more than this share belong to different models.
+MAX_DIFFERENCE = 0.05
 # In tokenizer_config.json, and in the normalizer of BERT in tokenizer.json
 BERT_OPTIONS = {
     "do_lower_case": "lowercase",
@@ -43,8 +45,7 @@ def build_tokenizer(
     Raises CheckpointError if it does not put `bos_id` (if the model has one) before a text and `eos_id` after it, if
     its vocabulary does not fit the model, and if the two files contradict each other.
     """
-    sizes = {"context_length": text.context_length, "vocab_size": text.vocab_size}
-    tokenizer = HFTokenizer(tokenizer_json, HFSettings(**sizes, **fields))
+    tokenizer = HFTokenizer(tokenizer_json, HFSettings(text.context_length, vocab_size=text.vocab_size, **fields))
     prefix = () if tokenizer.bos_id is None else (tokenizer.bos_id,)
     if (tokenizer.prefix, tokenizer.suffix) != (prefix, (tokenizer.eos_id,)):
         raise CheckpointError(
@@ -63,6 +64,37 @@ def build_tokenizer(
                 f"{folder}: tokenizer: {key}: expected {normalizer.get(theirs)!r} as in tokenizer.json, "
                 f"got {settings[key]!r} in tokenizer_config.json"
             )
+    return tokenizer
+
+
+def read_open_clip_tokenizer(text_cfg: Mapping[str, Any], beside: Path, given: Path | None, text: Any) -> Tokenizer:
+    """CLIP's tokenizer or, if text_cfg names one of the hub, the tokenizer.json in the folder `given` or `beside`.
+
+    text: the config of the text encoder. Raises CheckpointError if the tokenizer does not fit it.
+    """
+    name = text_cfg.get("hf_tokenizer_name")
+    if not name:
+        if given is not None:
+            raise ValueError(f"tokenizer: expected None, because the model has CLIP's own, got {given}")
+        return ClipTokenizer(text.context_length)
+    folder = beside if given is None else given
+    tokenizer_json = read_tokenizer_json(folder, expected=f"the tokenizer.json of {name} beside the weights")
+    settings, kwargs = read_json(folder / "tokenizer_config.json", {}), text_cfg.get("tokenizer_kwargs") or {}
+    tokens = {
+        "pad_id": settings.get("pad_token") or ("[PAD]" if "[PAD]" in tokenizer_json else "<pad>"),
+        "eos_id": settings.get("eos_token"),
+        "zeroed_id": "[SEP]" if kwargs.get("strip_sep_token") else None,
+    }
+    tokens = {field: token for field, token in tokens.items() if token}
+    fields: dict[str, Any] = dict(zip(tokens, token_ids(tokenizer_json, *tokens.values()), strict=True))
+    fields |= {"clean": kwargs.get("clean", "whitespace"), "vocab_size": text.vocab_size}
+    tokenizer = HFTokenizer(tokenizer_json, HFSettings(text.context_length, **fields))
+    size, got = text.vocab_size, tokenizer.num_tokens
+    if abs(got - size) > MAX_DIFFERENCE * size:
+        raise CheckpointError(f"tokenizer: expected about {size} tokens as in the model, got {got} in {folder}")
+    expected = getattr(text, "hf_config", {}).get("pad_token_id", tokenizer.pad_id)
+    if tokenizer.pad_id != expected:
+        raise CheckpointError(f"tokenizer.pad_id: expected {expected} as in the model, got {tokenizer.pad_id}")
     return tokenizer
 
 

@@ -16,8 +16,8 @@ from multimodal.encoders import ENCODERS, ImageEncoderConfig, OpenClipImageConfi
 from multimodal.models import CoCaConfig, DualEncoderConfig
 from multimodal.preprocess import ImageTransform
 from multimodal.zoo.formats.format import CONFIG, FORMATS, Checkpoint, third_party
+from multimodal.zoo.formats.hf_tokenizer import read_open_clip_tokenizer
 from multimodal.zoo.formats.open_clip_names import convert_weights
-from multimodal.zoo.formats.open_clip_tokenizer import read_tokenizer
 from multimodal.zoo.weights import OPEN_CLIP_CONFIG, CheckpointError, find_weights, read_json, read_weights
 
 RESIZES = {"shortest": "crop", "squash": "squash", "longest": "pad"}  # resize_mode -> resize of `ImageTransform`
@@ -70,7 +70,7 @@ class OpenClipFormat:
         config = read_model(table, file.parent)
         inputs = {
             "image": read_transform(preprocess, config.encoders["image"].image_size),
-            "text": read_tokenizer(table["text_cfg"], file.parent, tokenizer, config.encoders["text"]),
+            "text": read_open_clip_tokenizer(table["text_cfg"], file.parent, tokenizer, config.encoders["text"]),
         }
         weights = convert_weights(read_weights(file), config)
         return third_party("open_clip", name, file, config, weights, inputs)

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as npst
 from PIL import Image, ImageFile
 
 from multimodal.preprocess import ImageError, open_image
-from multimodal.preprocess.images import decode, rgb
+from multimodal.preprocess.images import decode
 
 from .files import BLUE, CORNERS, edge_files, exif, saved, stored, upright
 
@@ -262,9 +262,9 @@ def test_limits(tmp_path, monkeypatch):
         with pytest.raises(ImageError, match=f"expected at most {len(data) - 1} bytes, got {len(data)}"):
             open_image(source)
     monkeypatch.undo()
-    monkeypatch.setattr(rgb, "MAX_PIXELS", 512)
+    monkeypatch.setattr(decode, "MAX_PIXELS", 512)
     assert open_image(data).size == (32, 16)
-    monkeypatch.setattr(rgb, "MAX_PIXELS", 511)
+    monkeypatch.setattr(decode, "MAX_PIXELS", 511)
     for source in (data, path, upright(), Image.fromarray(upright())):
         with pytest.raises(ImageError, match="expected at most 511 pixels, got 32 x 16"):
             open_image(source)

@@ -1,8 +1,10 @@
 """CLIP's tokenizer matches open_clip's; properties of the trained tokenizer."""
 
 import dataclasses
+import functools
 import json
 import unicodedata
+import warnings
 
 import pytest
 import torch
@@ -11,8 +13,9 @@ from hypothesis import strategies as st
 
 from multimodal.preprocess import (
     PREPROCESSORS,
-    BPETokenizer,
+    BPESettings,
     ClipTokenizer,
+    HFTokenizer,
     InputError,
     load_preprocessor,
     save_preprocessor,
@@ -23,8 +26,8 @@ LONG = "a very long text about nothing at all " * 20
 
 
 @pytest.fixture(scope="module")
-def bpe() -> BPETokenizer:
-    return BPETokenizer.train(TEXTS, vocab_size=300, context_length=64)
+def bpe() -> HFTokenizer:
+    return BPESettings(64, 300).train(TEXTS)
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +45,18 @@ def test_clip_ids_match_open_clip(clip):
 def test_clip_truncates_like_open_clip_with_a_warning(clip):
     import open_clip
 
-    before = clip.truncated
     with pytest.warns(UserWarning, match="1 of 2 texts are longer than 75 tokens, first: 'a very long"):
         tokens = clip(["short", LONG])
     assert torch.equal(tokens, open_clip.tokenize(["short", LONG]))
-    assert clip.truncated == before + 1
+
+
+@given(st.text(max_size=40))
+def test_clip_ids_of_arbitrary_text_match_open_clip(clip, text):
+    import open_clip
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* they were truncated")
+        assert torch.equal(clip(text), open_clip.tokenize(text))
 
 
 @pytest.mark.parametrize("length", [32, 72, 76])
@@ -75,11 +85,34 @@ def test_bpe_round_trip(bpe, text):
         assert bpe.decode(tokens) == expected
 
 
-@pytest.mark.parametrize("text", ["<bos>", "<|endoftext|>", "[PAD]", "</s>", "<end_of_text>", "\x00\x01\x02"])
+NAMES = ["<pad>", "<bos>", "<eos>", "<|endoftext|>", "[PAD]", "</s>", "<end_of_text>", "\x00\x01\x02"]
+
+
+@pytest.mark.parametrize("text", NAMES)
 def test_no_text_encodes_to_a_special_id(bpe, text):
     [ids] = bpe.encode_batch([text])
-    assert min(ids) >= BPETokenizer.NUM_SPECIAL
+    assert min(ids) > 2
     assert bpe(text)[0].tolist() == [bpe.bos_id, *ids, bpe.eos_id] + [bpe.pad_id] * (62 - len(ids))
+
+
+@given(st.lists(st.sampled_from(NAMES[:3]) | st.text(max_size=9), max_size=5).map("".join))
+def test_no_arbitrary_text_encodes_to_a_special_id(text):
+    """Not even with a tokenizer that was trained on their names."""
+    tokenizer = trained_on_the_names()
+    assert all(i > 2 for i in tokenizer.encode_batch([text])[0])
+    assert tokenizer.decode(tokenizer.encode_batch(["<pad>"])[0]) == "<pad>"
+
+
+@functools.cache
+def trained_on_the_names() -> HFTokenizer:
+    return BPESettings(64, 400).train([*NAMES, *TEXTS] * 9)
+
+
+def test_bpe_decodes_without_special_ids(bpe):
+    ids = bpe.encode_batch(["a dog"])[0]
+    assert (bpe.pad_id, bpe.bos_id, bpe.eos_id) == (0, 1, 2)
+    assert bpe.decode([1, 0, 1, *ids, 0, 0]) == bpe.decode([1, *ids, 2, *ids]) == "a dog"
+    assert bpe.decode([1, 2]) == bpe.decode([]) == bpe.decode([0, 0]) == ""
 
 
 def test_bpe_lower_cases(bpe):
@@ -87,17 +120,11 @@ def test_bpe_lower_cases(bpe):
     assert bpe.decode(bpe("Two  DOGS\nRun")[0]) == "two dogs run"
 
 
-def test_long_texts_are_truncated_and_counted_or_refused(bpe):
-    before = bpe.truncated
+def test_long_texts_are_truncated_with_one_warning(bpe):
     with pytest.warns(UserWarning, match="2 of 3 texts are longer than 62 tokens"):
         tokens = bpe([LONG, "short", LONG])
     assert tokens.shape == (3, 64)
     assert tokens[:, -1].tolist() == [bpe.eos_id, bpe.pad_id, bpe.eos_id]
-    assert bpe.truncated == before + 2
-    with pytest.raises(ValueError, match="expected at most 62 tokens each, got more: 1 of 1"):
-        bpe(LONG, on_long="error")
-    with pytest.raises(ValueError, match=r"on_long: expected one of .*, got 'drop'"):
-        bpe("a", on_long="drop")
 
 
 @pytest.mark.parametrize(("texts", "message"), [([1], "expected strings, got int"), (["\ud800"], "valid Unicode")])
@@ -120,13 +147,13 @@ def test_read_and_collate_match_a_call(bpe, clip):
 
 
 def test_training_is_deterministic(bpe):
-    again = BPETokenizer.train(TEXTS, vocab_size=300, context_length=64)
+    again = BPESettings(64, 300).train(TEXTS)
     assert (again.tokenizer_json, again.fingerprint) == (bpe.tokenizer_json, bpe.fingerprint)
     assert bpe.vocab_size == 300
-    other = BPETokenizer.train(TEXTS, vocab_size=290, context_length=64)
+    other = BPESettings(64, 290).train(TEXTS)
     assert other.fingerprint != bpe.fingerprint
     with pytest.raises(ValueError, match="expected at least 259, for all bytes, got 100"):
-        BPETokenizer.train(TEXTS, vocab_size=100)
+        BPESettings(vocab_size=100).train(TEXTS)
 
 
 @pytest.mark.parametrize("name", ["bpe", "clip"])
@@ -145,7 +172,7 @@ def test_files_that_do_not_match_the_config_are_refused(bpe, tmp_path):
     save_preprocessor(bpe, tmp_path)
     for change, message in (
         ({"kind": "pickle"}, r"tokenizer\.kind: expected one of \['bpe', 'clip', 'hf', .*\], got 'pickle'"),
-        ({"vocab_size": 299}, "'vocab_size': 299"),
+        ({"sha256": {}}, "'sha256': {}"),
         ({"context_length": "64"}, "tokenizer.context_length: expected int, got '64'"),
         ({"extra": 1}, r"expected keys among .* got \['extra'\]"),
     ):
@@ -167,6 +194,8 @@ def test_run_files_may_leave_out_the_hashes(bpe, tmp_path):
     save_preprocessor(bpe, tmp_path)
     built = PREPROCESSORS.build(config, tmp_path)
     assert (built.context_length, built.tokenizer_json) == (16, bpe.tokenizer_json)
+    config = PREPROCESSORS.from_dict({"kind": "hf", "context_length": 16, "pad_id": 0}, "tokenizer")
+    assert PREPROCESSORS.build(config, tmp_path).tokenizer_json == bpe.tokenizer_json
     with pytest.raises(ValueError, match=r"tokenizer\.sha256: expected \{'tokenizer.json': '0'\}, got"):
         PREPROCESSORS.build(dataclasses.replace(config, sha256={"tokenizer.json": "0"}), tmp_path)
 

@@ -8,8 +8,8 @@ from open_clip import get_model_config, get_pretrained_cfg
 
 from multimodal.encoders import OpenClipTextConfig
 from multimodal.zoo.catalogue import models
+from multimodal.zoo.formats.hf_tokenizer import read_open_clip_tokenizer as read_tokenizer
 from multimodal.zoo.formats.open_clip import HF_TOWERS, OpenClipFormat, read_text_tower, tower_config
-from multimodal.zoo.formats.open_clip_tokenizer import read_tokenizer
 from tests.preprocess.texts.peers import saved_peer, t5
 
 NOWHERE = Path("weights.safetensors")  # is never read

@@ -45,7 +45,7 @@ class Registry(Generic[T]):
         return sorted(self._entries)
 
     def __getitem__(self, kind: str) -> Any:
-        """The entry registered as `kind`. Raises ValueError listing the names if there is none."""
+        """The entry registered as `kind`. Raises ValueError listing the known names."""
         check_one_of(self.names(), **{self.family: kind})
         return self._entries[kind][0]
 

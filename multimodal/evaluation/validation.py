@@ -1,4 +1,4 @@
-"""Measures of a model on data sets: on those of a run file during training, and on the standard ones of a benchmark.
+"""Measures of a model on data sets: the validation sets of a run file, and the standard sets of the benchmark.
 
 I = images, S = sentences, C = classes, D = embedding width
 """
@@ -149,7 +149,7 @@ class Validation:
             return sum((each.measure(model, strategies) for each in self.sets), Report())
 
 
-# The standard validation sets, written like those of a run file
+# The standard validation sets, in the same tables as in a run file
 _TABLES = tomllib.loads(Path(__file__).with_name("benchmark.toml").read_text(encoding="utf-8"))["validation"]
 BENCHMARK = tuple(from_dict(ValidationConfig, table, "validation") for table in _TABLES)
 

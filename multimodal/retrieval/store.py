@@ -214,7 +214,7 @@ def reported(path: Path) -> Iterator[None]:
         raise ValueError(f"{path}: expected an open index, got: {error}") from error
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        # The one operational error that is about the contents: the tables are not those of an index.
+        # The one operational error that is about the contents: the file has other tables than an index.
         if isinstance(error, sqlite3.OperationalError) and code != sqlite3.SQLITE_ERROR:
             raise OSError(f"{path}: {error}") from error
         raise ValueError(f"{path}: expected an index, got another file or a damaged one: {error}") from error

@@ -36,7 +36,7 @@ def convert_weights(state: Mapping[str, Tensor], config: DualEncoderConfig) -> d
         rules.append((rf"{prefix}text_projection\.", "projections.text."))
         rules += names.rules("open_clip_text", prefix, "encoders.text.")
     for i in range(0 if decoder is None else decoder.layers):
-        block = text.layers + 2 * i  # after those of the text encoder; a cross block follows each block
+        block = text.layers + 2 * i  # after the blocks of the text encoder; a cross block follows each block
         rules += names.rules("block", rf"text_decoder\.resblocks\.{i}\.", f"decoder.blocks.{block}.")
         rules += names.rules("open_clip_cross", rf"text_decoder\.cross_attn\.{i}\.", f"decoder.blocks.{block + 1}.")
     named = names.convert(state, rules)

@@ -19,8 +19,7 @@ def read_tokenizer_json(folder: str | Path, lower_case: bool = True, expected: s
     """The contents of the tokenizer.json in `folder`, or of one built from files of older formats.
 
     These are BERT's vocab.txt, lower-casing or not (`lower_case`), and CLIP's vocab.json and merges.txt.
-    Raises FileNotFoundError, which names what was `expected`, if the folder has no such file, and ValueError for damaged
-    files.
+    Raises FileNotFoundError naming what was `expected` if the folder has no such file, ValueError for damaged files.
     """
     folder = Path(folder)
     if (folder / TOKENIZER_JSON).is_file():

@@ -15,7 +15,7 @@ def local_path(path: str | os.PathLike[str]) -> Path:
     text = os.fspath(path)
     if text.startswith("file://"):
         text = unquote(urlsplit(text).path)
-    return Path(text).expanduser() if text.startswith("~") else Path(text)
+    return Path(os.path.expanduser(text))
 
 
 @contextmanager

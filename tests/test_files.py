@@ -112,3 +112,4 @@ def test_local_paths(tmp_path, monkeypatch):
         assert local_path(written) == file
     assert local_path("a/~b") == Path("a/~b")
     assert local_path("~") == tmp_path
+    assert local_path("~nobody-has-this-name/x") == Path("~nobody-has-this-name/x")

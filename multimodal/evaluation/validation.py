@@ -15,12 +15,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from multimodal.config import from_dict
-from multimodal.datasets import Sample, open_source
-from multimodal.datasets.sample import check_templates
+from multimodal.datasets import open_source
+from multimodal.datasets.sample import Entry, check_templates
 from multimodal.evaluation.report import Report
 from multimodal.generation import Greedy, Strategy, describe
 from multimodal.metrics import TASKS, CaptionPredictions, ClassificationPredictions, compute_metrics, image_text_ranks
 from multimodal.model import Model
+from multimodal.preprocess import InputError, Preprocessor
 from multimodal.results import Rejected
 from multimodal.tasks.task_model import main_modality
 
@@ -53,43 +54,42 @@ class ValidationConfig:
 class ValidationSet:
     """One open data set: its samples, and the predictions of a model for them.
 
-    All classes of the set take part whatever the limit. Search and CIDEr depend on the number of images:
-    compare figures with equal limits only.
+    Unreadable samples move to `rejected` when they are found, and do not count. All classes of the set take part
+    whatever the limit. Search and CIDEr depend on the number of images: compare figures with equal limits only.
     """
 
     def __init__(self, config: ValidationConfig, root: str | Path = ".", suffixes: Suffixes | None = None) -> None:
         templates = ("{}",) if set(config.tasks) == {"classify"} else None  # captions are not needed
         complete = open_source(Path(root) / config.path, templates, suffixes, config.kind)
         self.config = config
-        self.rejected = tuple(Rejected(f"{config.name}/{item.name}", item.reason) for item in complete.rejected)
+        self.rejected = [Rejected(f"{config.name}/{item.name}", item.reason) for item in complete.rejected]
         self.class_names = sorted({entry.label for entry in complete.entries if entry.label is not None})
         self.source = complete.thin(config.limit)
         if "classify" in config.tasks and len(self.class_names) < 2:
             raise ValueError(f"{config.name}: expected at least 2 classes, got {self.class_names}")
 
     def measure(self, model: Model, strategies: Sequence[Strategy] = DEFAULT) -> Report:
-        """All registered metrics of the tasks that both the set and the model support."""
+        """All registered metrics of the tasks that both the set and the model support, on the readable samples."""
         name, tasks = self.config.name, set(self.config.tasks) & set(model.can)
-        report = Report(rejected=self.rejected)
+        report = Report()
         if tasks & {"classify", "search"}:
             images = self.embed_inputs(model)
-        if "classify" in tasks:
+        if "classify" in tasks and any(entry.label is not None for entry in self.source.entries):
             classes = self.zero_shot(model, images)
             report += Report(compute_metrics(name, "classify", classes), zero_shot={name: classes})
-        if "search" in tasks:
+        if "search" in tasks and len(images):
             ranks = image_text_ranks(images.float(), *self.embed_captions(model))
             report += Report(compute_metrics(name, "search", ranks, modality=main_modality(model)))
-        if "caption" in tasks:
-            references = [entry.captions for entry in self.source.entries]
-            for strategy in strategies:
-                captions = CaptionPredictions(self.captions(model, strategy), references)
-                decoded = None if strategy in DEFAULT else describe(strategy)
-                report += Report(compute_metrics(name, "caption", captions, decoded))
-        return report
+        for strategy in strategies if "caption" in tasks else ():
+            captions = self.captions(model, strategy)
+            predictions = CaptionPredictions(captions, [entry.captions for entry in self.source.entries])
+            decoded = None if strategy in DEFAULT else describe(strategy)
+            report += Report(compute_metrics(name, "caption", predictions, decoded) if captions else ())
+        return report + Report(rejected=tuple(dict.fromkeys(self.rejected)))
 
     def embed_inputs(self, model: Model) -> Tensor:
         """[I, D] unit length, in the order of `source`"""
-        return torch.cat(list(self._by_chunk(model, "embedding", model.embed)))
+        return torch.cat([torch.empty(0), *self._by_chunk(model, "embedding", model.embed)])
 
     def zero_shot(self, model: Model, images: Tensor) -> ClassificationPredictions:
         """Probabilities of all classes for the images with a label. images: [I, D], the complete set"""
@@ -115,17 +115,35 @@ class ValidationSet:
         return [caption.text for chunk in chunks for caption in chunk]
 
     def _by_chunk(self, model: Model, what: str, work: Callable[[list[Any]], Out]) -> Iterator[Out]:
-        """`work` on the inputs of `CHUNK` samples at a time, with a progress bar on a terminal."""
-        modality, total = main_modality(model), len(self.source)
-        with tqdm(total=total, desc=f"{self.config.name}: {what}", leave=False, disable=None) as bar:
-            for start in range(0, total, CHUNK):
-                samples: list[Sample] = [self.source[i] for i in range(start, min(start + CHUNK, total))]
+        """`work` on the inputs of `CHUNK` samples at a time, with a progress bar on a terminal.
+
+        Samples that cannot be read move from `source` to `rejected`.
+        """
+        modality, entries, start = main_modality(model), self.source.entries, 0
+        with tqdm(total=len(entries), desc=f"{self.config.name}: {what}", leave=False, disable=None) as bar:
+            while chunk := entries[start : start + CHUNK]:
                 try:
-                    yield work([sample.inputs[modality] for sample in samples])
-                except ValueError as error:
-                    names = f"{samples[0].name} to {samples[-1].name}"
-                    raise ValueError(f"{self.config.name}, samples {names}: {error}") from error
-                bar.update(len(samples))
+                    found = work([entry.read(modality) for entry in chunk])
+                except (OSError, ValueError) as error:
+                    readable = [entry for entry in chunk if self._can_read(entry, model.inputs[modality])]
+                    if len(readable) == len(chunk):  # the inputs are not the reason
+                        names = f"{chunk[0].name} to {chunk[-1].name}"
+                        raise ValueError(f"{self.config.name}, samples {names}: {error}") from error
+                    entries[start : start + CHUNK] = readable
+                    continue
+                yield found
+                bar.update(len(chunk))
+                start += len(chunk)
+
+    def _can_read(self, entry: Entry, preprocessor: Preprocessor) -> bool:
+        """Whether a sample can be read; if not, it is rejected."""
+        try:
+            preprocessor.read(entry.read(preprocessor.modality))
+        except (OSError, InputError) as error:
+            reason = str(getattr(error, "strerror", None) or error)
+            self.rejected.append(Rejected(f"{self.config.name}/{entry.name}", reason))
+            return False
+        return True
 
 
 class Validation:

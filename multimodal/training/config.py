@@ -1,5 +1,6 @@
 """One file describes a run."""
 
+import json
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,12 +57,12 @@ class Stage(NamedTuple):
 @dataclass(frozen=True)
 class RunConfig:
     name: str
-    model: ModelConfig
     data: tuple[DataConfig, ...]
     objective: tuple[Annotated[Any, OBJECTIVES], ...]  # the terms of the loss
+    model: ModelConfig | None = None  # None: the model of `start_from`
     validation: tuple[ValidationConfig, ...] = ()
-    # The preprocessors by modality. Without a table, images are resized and cropped to the size that the model reads,
-    # and texts get a byte-pair encoding that is trained on the captions of the run
+    # The preprocessors by modality. Without a table: those of `start_from`; else images are resized and cropped to the
+    # size that the model reads, and texts get a byte-pair encoding that is trained on the captions of the run
     inputs: dict[str, Annotated[Any, PREPROCESSORS]] = field(default_factory=dict)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     steps: int = 1000  # of a run without stages
@@ -70,7 +71,8 @@ class RunConfig:
     seed: int = 0
     cache_size: int | None = None  # side at which decoded images are kept; None: 9/8 of the model's image_size
     precision: str = "auto"  # "float32", "bfloat16", or whichever is faster on this device
-    start_from: str | None = None  # a model folder whose weights and preprocessors the run starts with
+    start_from: str | None = None  # what `load` takes: the model whose weights and preprocessors the run starts with
+    change_inputs: bool = False  # let [inputs] and [model] read inputs in another way than the model of `start_from`
     freeze: tuple[str, ...] = ()  # modules that are not trained, such as "encoders"
     log_every: int = 20  # steps
     evaluate_every: int = 500
@@ -84,9 +86,16 @@ class RunConfig:
         for key in ("data", "objective"):
             if not getattr(self, key):
                 raise ValueError(f"{key}: expected at least one [[{key}]] table, got none")
+        if self.model is None and self.start_from is None:
+            raise ValueError("model: expected a [model] table or start_from, got neither")
+        try:
+            json.dumps(self.card, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"card: expected values that JSON can hold, got {error}") from error
         check_one_of(("auto", "float32", "bfloat16"), precision=self.precision)
         counts = {key: getattr(self, key) for key in ("log_every", "evaluate_every", "checkpoint_every")}
-        patch = getattr(encoder_configs(self.model).get("image"), "patch_size", 1)
+        image = encoder_configs(self.model).get("image")
+        patch = 1 if getattr(image, "crop_to_patches", False) else getattr(image, "patch_size", 1)
         for number, stage in enumerate(self.plan()):
             where = f"stages[{number}]" if self.stages else "run"
             counts |= {f"{where}.{key}": getattr(stage, key) for key in ("steps", "batch_size", "image_size")}
@@ -102,13 +111,14 @@ class RunConfig:
 
     @property
     def image_size(self) -> int | None:
-        """The side of the images that the model reads; None if it reads none."""
+        """The side of the images that the model reads; None if it reads none or is left to `start_from`."""
         return getattr(encoder_configs(self.model).get("image"), "image_size", None)
 
     @property
     def suffixes(self) -> dict[str, tuple[str, ...]]:
-        """The suffixes of the files of each modality that the model reads beside text."""
-        modalities = [modality for modality in encoder_configs(self.model) if modality != "text"]
+        """The suffixes of the files of each modality that the model reads beside text; without [model], of images."""
+        read = encoder_configs(self.model) or {"image": None, **self.inputs}
+        modalities = [modality for modality in read if modality != "text"]
         return {name: getattr(self.inputs.get(name), "suffixes", IMAGE_SUFFIXES) for name in modalities}
 
     def plan(self) -> list[Stage]:

@@ -7,6 +7,7 @@ step n are the same whether or not the run was stopped before.
 import ctypes
 import math
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,9 +29,10 @@ from multimodal.models import MAX_LOGIT_SCALE
 from multimodal.training.config import RunConfig, Stage
 from multimodal.training.objectives import Objective, TermData
 from multimodal.training.optimizer import MasterWeights, hidden_matrices, learning_rate, make_optimizer
-from multimodal.training.start import make_inputs, make_network, make_tokenizer, run_fingerprint, with_tokenizer
+from multimodal.training.start import make_inputs, make_network, make_tokenizer, open_start, run_fingerprint
 from multimodal.training.state import MetricsLog, Progress, load_progress, load_state, save_state
 from multimodal.zoo import choose_device, fast_dtype, load_folder, save_folder, update_card
+from multimodal.zoo.save import KEPT_KEYS
 
 Evaluate = Callable[[Model], Report]
 STATE = "state.safetensors"
@@ -76,13 +78,13 @@ class Run:
     def __init__(
         self, config: RunConfig, out: Path, root: Path, device: torch.device, evaluate: Evaluate | None
     ) -> None:
-        self.config, self.out, self.device, self.evaluate = config, out, device, evaluate
         self.fingerprint = run_fingerprint(config)
         if rank() == 0:
+            out.mkdir(parents=True, exist_ok=True)
             clear_leftovers(out)
         resume = (out / STATE).exists()
-        cpu = torch.device("cpu")
-        start = None if config.start_from is None else load_folder(config.start_from, cpu, torch.float32)
+        config, start = open_start(config)
+        self.config, self.out, self.device, self.evaluate = config, out, device, evaluate
         self.inputs = make_inputs(config, start, out)
         self.plan = config.plan()
         self.total = self.plan[-1].end  # steps
@@ -96,9 +98,11 @@ class Run:
             print(self.mixture.summary())
         self.tokenizer = make_tokenizer(config, start, self.mixture, out, resume)
         self.mixture.use_tokenizer(self.tokenizer)
-        self.network = make_network(with_tokenizer(config.model, self.tokenizer), config.seed, start)
+        self.network = make_network(config.model, self.tokenizer, config.seed, start)
         data = TermData(int(self.tokenizer.eos_id or 0), self.mixture.label_names)
         self.objective = Objective(self.network, config.objective, data)
+        scales = {name: p for name, p in self.objective.named_parameters() if name.endswith("logit_scale")}
+        self.max_scales = {name: max(MAX_LOGIT_SCALE, float(p.detach())) for name, p in scales.items()}
         for stage in self.plan:  # a mistake in the last stage is found now, and not after hours
             self.prepare(stage)
         self.dtype = fast_dtype(device) if config.precision == "auto" else getattr(torch, config.precision)
@@ -113,10 +117,19 @@ class Run:
         self.report = Report()
         self.measured_at = -1  # the step of `report`
         self.window: list[dict[str, Tensor]] = []  # the terms of the steps since the last log
+        if rank() == 0:  # what cannot be saved is found now, and not after hours
+            with tempfile.TemporaryDirectory(dir=out, prefix=".") as folder:
+                self.save(Path(folder), self.progress.step)
+                save_state(Path(folder, STATE), self.progress, self.fingerprint, self.masters, self.optimizer)
 
     def prepare(self, stage: Stage) -> Mixture:
         """The batches of a stage; its terms are weighed, and what it does not train is frozen. Raises ValueError."""
         self.objective.use(stage.objective, stage.freeze)
+        for kind in self.objective.weights:
+            term: Any = self.objective.terms[kind]
+            rows = max(term.min_rows, term.min_rows_per_rank * world_size())
+            if stage.batch_size < rows:
+                raise ValueError(f"batch_size: expected at least {rows} for {kind}, got {stage.batch_size}")
         seed = self.config.seed + stage.start
         return self.mixture.mixed(stage.weights, stage.batch_size, stage.image_size or 1, seed)
 
@@ -126,7 +139,6 @@ class Run:
         self.mixture_now = self.prepare(stage)
         self.objective.to(self.device)
         self.masters = MasterWeights(self.objective, self.dtype)
-        self.scales = [p for name, p in self.masters.masters.items() if name.endswith("logit_scale")]
         matrices = {f"network.{name}" for name in hidden_matrices(self.network)}  # without the terms
         self.optimizer = make_optimizer(self.masters.masters, matrices, stage.optimizer)
         self.parallel: nn.Module = self.objective.train()
@@ -175,8 +187,8 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step - stage.start, stage.steps, stage.optimizer)
         self.optimizer.step()
-        for scale in self.scales:
-            scale.data.clamp_(max=MAX_LOGIT_SCALE)
+        for name in self.max_scales.keys() & self.masters.masters.keys():
+            self.masters.masters[name].data.clamp_(max=self.max_scales[name])
         self.masters.push_weights()
         self.optimizer.zero_grad(set_to_none=True)
         self.window.append({**terms, "grad_norm": norm.detach()})
@@ -219,15 +231,21 @@ class Run:
                 samples_per_second=round(speed, 1), seconds=round(self.progress.seconds, 1),
             )  # fmt: skip
 
+    def save(self, folder: Path, done: int) -> None:
+        """Write the model folder."""
+        save_folder(folder, self.config.name, self.network, self.inputs | {"text": self.tokenizer}, self.card(done))
+
     def measure(self, done: int) -> None:
         """Write the model folder, and evaluate what is in it: the weights as a user will load them."""
         assert self.log is not None
         paused = time.perf_counter()
-        save_folder(self.out, self.config.name, self.network, self.inputs | {"text": self.tokenizer}, self.card(done))
+        self.save(self.out, done)
         if self.evaluate is not None:
             model = load_folder(self.out, self.device, torch.float32)
             self.report, self.measured_at = self.evaluate(model), done
             self.log.add(step=done, validation=self.report.flat())
+            if rejected := [str(item) for item in self.report.rejected]:
+                print(f"step {done}: {len(rejected)} validation samples were rejected: {'; '.join(rejected[:3])}")
             self.log.draw()
             update_card(self.out, self.card(done))
         self.window_start += time.perf_counter() - paused
@@ -236,7 +254,7 @@ class Run:
         """What the model card says of this model."""
         config = self.config
         return {
-            **config.card,
+            **{key: value for key, value in config.card.items() if key not in KEPT_KEYS},
             "figures": self.report.figures(),
             "training": {
                 "steps": done,

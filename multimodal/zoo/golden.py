@@ -1,5 +1,6 @@
 """Golden vectors: what a model answers to a built-in image and sentence, kept beside its weights."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from multimodal.zoo.weights import CheckpointError
 
 TEXT = "a red square on a green hill under a blue sky"
 QUESTION = "what colour is the sky?"
-STRATEGY = Greedy(max_new_tokens=16)
+PROMPT = "a red"
+MAX_NEW_TOKENS = 16
 DIGITS = 5  # of the stored numbers
 
 
@@ -28,23 +30,28 @@ def example_image() -> np.ndarray:
 def golden_vectors(model: Model) -> dict[str, Any]:
     """For what the model can do: embeddings, caption, match, answer and continuation of the built-in examples.
 
-    A modality without a built-in example has no embedding here.
+    A modality without a built-in example has no embedding here. Texts are as long as the model reads and writes.
     """
     image = example_image()
     golden: dict[str, Any] = {}
-    if isinstance(model.network, Embeds):
-        for modality, example in (("image", image), ("text", TEXT)):
-            if modality in model.network.modalities:
-                embedding = model.embed(example, modality)[0]
-                golden[f"{modality}_embedding"] = [round(value, DIGITS) for value in embedding.tolist()]
-    if "caption" in model.can:
-        golden["caption"] = model.caption([image], strategy=STRATEGY)[0].text
-    if "match" in model.can:
-        golden["match"] = round(model.match([image], TEXT)[0].score, DIGITS)
-    if "answer" in model.can:
-        golden["answer"] = model.answer([image], QUESTION, strategy=STRATEGY)[0].text
-    if "generate" in model.can:
-        golden["text"] = model.generate("a red", strategy=STRATEGY).text
+    decoder: Any = getattr(model.network, "decoder", None)
+    lengths = [] if decoder is None else [decoder.config.context_length, model.tokenizer.context_length]
+    strategy = Greedy(min([MAX_NEW_TOKENS, *(length - 1 for length in lengths)]))
+    with warnings.catch_warnings(action="ignore"):  # built-in texts may be truncated
+        if isinstance(model.network, Embeds):
+            for modality, example in (("image", image), ("text", TEXT)):
+                if modality in model.network.modalities:
+                    embedding = model.embed(example, modality)[0]
+                    golden[f"{modality}_embedding"] = [round(value, DIGITS) for value in embedding.tolist()]
+        if "caption" in model.can:
+            golden["caption"] = model.caption([image], strategy=strategy)[0].text
+        if "match" in model.can:
+            golden["match"] = round(model.match([image], TEXT)[0].score, DIGITS)
+        if "answer" in model.can:
+            golden["answer"] = model.answer([image], QUESTION, strategy=strategy)[0].text
+        if "generate" in model.can:
+            prompt = PROMPT if len(model.tokenizer.encode_batch([PROMPT])[0]) < min(lengths) - 1 else ""
+            golden["text"] = model.generate(prompt, strategy=strategy).text
     return golden
 
 

@@ -1,8 +1,7 @@
 """A model whose figures can be computed by hand, and data sets of plain colours for it."""
 
-import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from multimodal.generation import Greedy, Strategy
+from multimodal.preprocess import ImageTransform, open_image
 
 COLOURS = {
     "red": (255, 0, 0),
@@ -35,11 +35,11 @@ class ColourModel:
 
     can: set[str]
     logit_scale: float = 3.0
-    inputs: tuple[str, ...] = ("image", "text")
+    inputs: dict[str, Any] = field(default_factory=lambda: {"image": ImageTransform(4), "text": None})
     texts: int = 0  # number of embedded texts
 
     def embed(self, images: list[Any]) -> Tensor:
-        pixels = [opened(image).getpixel((0, 0)) for image in images]
+        pixels = [open_image(image).getpixel((0, 0)) for image in images]
         return F.normalize(torch.tensor(pixels, dtype=torch.float32), dim=1)
 
     def embed_texts(self, texts: list[str]) -> Tensor:
@@ -55,11 +55,7 @@ class ColourModel:
     def caption(self, images: list[Any], *, strategy: Strategy) -> list[Sentence]:
         names = {rgb: name for name, rgb in COLOURS.items()}
         ending = "." if strategy == Greedy() else " with a border."
-        return [Sentence(f"a {names[opened(image).getpixel((0, 0))]} square{ending}") for image in images]
-
-
-def opened(image: bytes | Path) -> Image.Image:
-    return Image.open(io.BytesIO(image) if isinstance(image, bytes) else image).convert("RGB")
+        return [Sentence(f"a {names[open_image(image).getpixel((0, 0))]} square{ending}") for image in images]
 
 
 def make_table(folder: Path, labels: bool, copies: int = 1, captions: bool = True) -> None:

@@ -1,9 +1,11 @@
 """Whole runs, tiny: what they leave behind, and that stopping, resuming and ranks change nothing."""
 
+import datetime
 import json
 import math
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from multimodal.evaluation import Report
+from multimodal.evaluation import Report, Validation
 from multimodal.metrics import Measure
+from multimodal.preprocess import PREPROCESSORS, BPESettings, ImageTransform
 from multimodal.training import TrainingError, train
 from multimodal.zoo import load
 from tests.training.conftest import table
@@ -238,3 +241,125 @@ def test_blip_trains_with_its_three_terms(make_run, shapes, tmp_path):
     model = load(out, device=CPU, dtype=torch.float32, verify=True)
     assert model.can == {"classify", "search", "caption", "match"}
     assert 0 < model.match(Image.new("RGB", (40, 40)), "a red circle").score < 1
+
+
+@pytest.mark.filterwarnings("ignore:.* texts are longer than")
+@pytest.mark.parametrize("context_length", [4, 5, 8, 12, 16, 17, 18])
+def test_captioners_of_any_length_are_saved(context_length, make_run, shapes, tmp_path):
+    inputs = {"text": {"kind": "bpe", "vocab_size": 300, "context_length": context_length}}
+    out = train(make_run(steps=1, inputs=inputs), tmp_path / "run", shapes, device=CPU)
+    model = load(out, device=CPU, dtype=torch.float32, verify=True)
+    assert model.tokenizer.context_length == context_length
+
+
+@dataclass(frozen=True)
+class LossySettings(ImageTransform):
+    def to_dict(self):
+        return {"kind": "lossy", "image_size": self.image_size, "mean": [value / 2 for value in self.mean]}
+
+
+@pytest.fixture
+def lossy():
+    PREPROCESSORS.register("lossy", LossySettings)
+    yield
+    PREPROCESSORS.unregister("lossy")
+
+
+def with_image(table_: dict) -> dict:
+    return {"inputs": table()["inputs"] | {"image": table_}}
+
+
+def hf(**changes) -> dict:
+    return {"inputs": {"text": {"kind": "hf", "context_length": 64, "pad_id": 0, "bos_id": 1, "eos_id": 2} | changes}}
+
+
+@pytest.mark.filterwarnings("ignore:.* texts are longer than")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (with_image({"kind": "image", "image_size": 48}), "image.image_size: expected 32 as in the model, got 48"),
+        (with_image({"kind": "lossy", "image_size": 32}), r"inputs.image: expected \{.*\}, got \{"),
+        ({"card": {"born": datetime.date(2026, 1, 1)}}, "card: expected values that JSON can hold, got .*date"),
+        ({"card": {"about": {"seen": {"a", "b"}}}}, "card: expected values that JSON can hold, got .*set"),
+        ({"card": {"score": math.nan}}, "card: expected values that JSON can hold"),
+        ({"card": {"about": "\ud800"}}, "surrogates not allowed"),
+        (hf(bos_id=None), "tokenizer: expected a bos_id and an eos_id to generate with"),
+        (hf(vocab_size=300, sha256={}, suffix=()), None),
+    ],
+)
+def test_what_cannot_be_saved_is_found_before_the_first_step(lossy, make_run, shapes, tmp_path, changes, message):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "tokenizer.json").write_text(BPESettings(64, 300).train(["a red circle"]).tokenizer_json)
+    if message is None:  # the same in a run that can be saved
+        train(make_run(steps=1, **changes), out, shapes, device=CPU)
+        assert load(out, device=CPU).can == {"classify", "search", "caption"}
+    else:
+        with pytest.raises(ValueError, match=message):
+            train(make_run(steps=1, **changes), out, shapes, device=CPU)
+        assert not (out / "metrics.jsonl").exists() or not metrics(out)
+        assert not (out / "config.json").exists()
+    assert not list(out.glob(".*"))
+
+
+def test_folders_that_cannot_be_written(make_run, shapes, tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "broken").symlink_to(tmp_path / "file" / "x")
+    for out in (tmp_path / "file", tmp_path / "file" / "run", tmp_path / "broken", Path("/dev/null")):
+        with pytest.raises(OSError, match=r"exists|directory"):
+            train(make_run(), out, shapes, device=CPU)
+
+
+def test_a_card_may_hold_what_another_model_says(finished, make_run, shapes, tmp_path):
+    card = json.loads((finished / "config.json").read_text())["card"]
+    run = make_run(steps=1, card=card | {"golden": {"caption": "x"}, "contract": {"a": 1}, "about": "A copy."})
+    out = train(run, tmp_path / "run", shapes, device=CPU, evaluate=lambda model: Report())
+    assert load(out, device=CPU, dtype=torch.float32, verify=True).card["about"] == "A copy."
+
+
+BLIP_TEXT = {"kind": "text", "width": 32, "layers": 1, "heads": 2, "causal": False, "pooling": "cls"}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "changes", "kind"),
+    [
+        (["contrastive"], {"batch_size": 1}, "contrastive"),
+        (["contrastive", "captioning"], {"batch_size": 1}, "contrastive"),
+        (["sigmoid"], {"batch_size": 1}, "sigmoid"),
+        (["matching", "captioning"], {"batch_size": 1}, "matching"),
+        (["contrastive"], {"stages": [{"steps": 1}, {"steps": 1, "batch_size": 1}]}, "contrastive"),
+        (
+            ["captioning", "matching"],
+            {"batch_size": 1, "stages": [{"steps": 1, "objective": {"matching": 0.0}}, {"steps": 1}]},
+            "matching",
+        ),
+    ],
+)
+def test_batches_from_which_a_term_cannot_learn(make_run, shapes, tmp_path, kinds, changes, kind):
+    model = table()["model"] | {"kind": "blip", "logit_bias": -10.0}
+    model["encoders"] = model["encoders"] | {"text": BLIP_TEXT}
+    run = make_run(model=model, objective=[{"kind": kind} for kind in kinds], **changes)
+    with pytest.raises(ValueError, match=f"batch_size: expected at least 2 for {kind}, got 1"):
+        train(run, tmp_path / "run", shapes, device=CPU)
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_batches_of_one_that_learn(make_run, shapes, tmp_path):
+    objective = [{"kind": "captioning"}, {"kind": "classification"}, {"kind": "contrastive", "weight": 0.0}]
+    out = train(make_run(batch_size=1, steps=2, objective=objective), tmp_path / "run", shapes, device=CPU)
+    assert len(losses(out)) == 2
+
+
+@pytest.mark.parametrize("damaged", [b"", b"no image", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"GIF89a\1\0\1\0"])
+def test_unreadable_validation_samples_do_not_end_a_run(make_run, shapes, tmp_path, capsys, damaged):
+    rows = [{"image": f"{i}.png", "caption": f"circle {i}"} for i in range(6)]
+    for row in rows:
+        Image.new("RGB", (40, 40), (40 * int(row["image"][0]), 0, 90)).save(tmp_path / row["image"])
+    (tmp_path / "2.png").write_bytes(damaged)
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    tables = [{"name": "own", "path": "data.jsonl", "tasks": ["search", "caption"]}]
+    run = make_run(steps=2, evaluate_every=1, validation=tables)
+    out = train(run, tmp_path / "run", shapes, device=CPU, evaluate=Validation(run.validation, tmp_path))
+    assert [row["step"] for row in metrics(out) if "validation" in row] == [1, 2]
+    assert {row["n"] for row in load(out, device=CPU).card["figures"]} == {5}
+    assert "1 validation samples were rejected: own/2.png: " in capsys.readouterr().out

@@ -8,6 +8,7 @@ from torch import nn
 
 from multimodal.decoders import DECODERS, DecoderConfig, TextDecoderConfig
 from multimodal.models import MODELS, build_model
+from multimodal.preprocess import BPESettings
 from multimodal.zoo import load, save_folder, verify
 
 
@@ -53,3 +54,15 @@ def test_a_model_without_images_is_saved_loaded_and_verified(language_model, tin
         verify(model)
     with pytest.raises(ValueError, match="image_size: expected None for this model, got 32"):
         load(tmp_path / "lm", image_size=32)
+
+
+@pytest.mark.parametrize("context_length", [3, 4, 5, 8, 16, 20])
+def test_golden_texts_fit_a_short_model(language_model, tmp_path, context_length):
+    tokenizer = BPESettings(context_length, 300).train(["a cat", "a dog"])
+    decoder = TextDecoderConfig(
+        vocab_size=tokenizer.vocab_size, context_length=context_length, width=32, layers=1, heads=2
+    )
+    torch.manual_seed(0)
+    network = build_model(LanguageModelConfig(decoder=decoder))
+    save_folder(tmp_path / "lm", "lm", network, {"text": tokenizer}, {})
+    load(tmp_path / "lm", device="cpu", dtype=torch.float32, verify=True)

@@ -17,6 +17,8 @@ class ContrastiveConfig(TermConfig):
 
 
 class Contrastive(Term):
+    min_rows = 2  # a pair alone has nothing to be told from
+
     def __init__(self, config: ContrastiveConfig, network: Any, data: TermData) -> None:
         super().__init__(config, network, data)
         if not isinstance(network, Embeds) or len(network.modalities) < 2:

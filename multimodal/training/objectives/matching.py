@@ -27,6 +27,8 @@ class Matching(Term):
     never drawn as each other's negatives; a row whose group is the whole batch has none.
     """
 
+    min_rows_per_rank = 2
+
     def __init__(self, config: MatchingConfig, network: Any, data: TermData) -> None:
         super().__init__(config, network, data)
         if not isinstance(network, Matches) or not isinstance(network, Embeds):

@@ -81,6 +81,8 @@ class Term(nn.Module):
     Built as `Term(config, network, data)`; raises ValueError if the network or the data lack what it needs.
     """
 
+    min_rows, min_rows_per_rank = 1, 1  # of a batch from which the term learns
+
     def __init__(self, config: Any, network: Any, data: TermData) -> None:
         super().__init__()
         self.config = config

@@ -113,7 +113,7 @@ def test_unwritable_outputs(run, folder, photos):
 
 
 @pytest.mark.parametrize(
-    ("text", "word"), [("name = ", "TOML"), ("name = 'x'", "'model'"), (f"nothing = 1\n{RUN}", "nothing")]
+    ("text", "word"), [("name = ", "TOML"), ("name = 'x'", "'data'"), (f"nothing = 1\n{RUN}", "nothing")]
 )
 def test_run_files(run, tmp_path, text, word):
     (tmp_path / "run.toml").write_text(text)

@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import load_file, save
 
 from multimodal import load
+from multimodal.generation import Greedy
 from multimodal.zoo import convert, verify
 from multimodal.zoo.export import new_folder
-from multimodal.zoo.golden import QUESTION, STRATEGY, TEXT, example_image
+from multimodal.zoo.golden import MAX_NEW_TOKENS, QUESTION, TEXT, example_image
 from tests.zoo.checkpoints import KINDS
 
 
@@ -21,11 +22,11 @@ def answers(model):
         found["image_embedding"] = model.embed_images(example_image())[0].tolist()
         found["text_embedding"] = model.embed_texts([TEXT])[0].tolist()
     if "caption" in model.can:
-        found["caption"] = model.caption(example_image(), strategy=STRATEGY).text
+        found["caption"] = model.caption(example_image(), strategy=Greedy(MAX_NEW_TOKENS)).text
     if "match" in model.can:
         found["match"] = model.match(example_image(), TEXT).score
     if "answer" in model.can:
-        found["answer"] = model.answer(example_image(), QUESTION, strategy=STRATEGY).text
+        found["answer"] = model.answer(example_image(), QUESTION, strategy=Greedy(MAX_NEW_TOKENS)).text
     return found
 
 

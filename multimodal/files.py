@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+from unicodedata import bidirectional, category
 from urllib.parse import unquote, urlsplit
+
+# Unicode's categories of controls, surrogates and separators of lines, and its classes of changes of direction
+ESCAPED = {"Cc", "Cs", "Zl", "Zp", "LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
 def local_path(path: str | os.PathLike[str]) -> Path:
@@ -29,7 +33,7 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
         kind = "folder" if path.is_dir() else "device or pipe"
-        raise ValueError(f"{path}: expected a regular file or a new one, got a {kind}")
+        raise ValueError(printable(f"{path}: expected a regular file or a new one, got a {kind}"))
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
@@ -72,5 +76,8 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def printable(text: str) -> str:
-    """`text` with line breaks, terminal codes and undecodable bytes, as file names may hold, escaped."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    """`text` with line breaks, terminal codes, undecodable bytes and changes of direction, as file names may hold,
+    escaped. Blanks and joiners of scripts and emoji stay.
+    """
+    kinds = {char: {category(char), bidirectional(char)} for char in text if not char.isprintable()}
+    return text.translate({ord(char): ascii(char)[1:-1] for char, kind in kinds.items() if kind & ESCAPED})

@@ -5,6 +5,7 @@ import html
 import torch
 
 import multimodal.tasks as tasks
+from multimodal.models import cast
 
 
 class Model(tasks.TaskModel):
@@ -13,12 +14,15 @@ class Model(tasks.TaskModel):
     network: put into eval mode. inputs: the preprocessors by modality ("image", "text", ...).
     card: what is known of the model: data, figures, terms.
 
-    Wherever a method takes `images`, it takes one image: a path, bytes, a PIL image, an array [H, W, 3] or [H, W], a
-    tensor [3, H, W]; or many: a list of those, a tensor [N, 3, H, W], a folder (with all its subfolders) or a glob such
-    as "photos/*.jpg". One image gives one result; anything else gives a list of results, which is empty for an empty
-    list. An unreadable image that was given by name or in a list raises `ImageError` with its name; in a folder or a
-    glob it is skipped, listed in `.rejected` of the results, and counted in one warning. A model of another modality
-    takes that modality in the same ways.
+    Wherever a method takes `images`, it takes one image: a path, bytes, an open file, a PIL image, an array [H, W, 3]
+    or [H, W], a tensor [3, H, W]; or many: an iterable of those, a tensor [N, 3, H, W], a folder (with all its
+    subfolders) or a glob such as "photos/*.jpg"; `preprocess.resolve` lists all kinds. One image gives one result;
+    anything else gives a list of results, which is empty for an empty list. An unreadable image that was given by name
+    or in a list raises `ImageError` with its name; in a folder or a glob it is skipped, listed in `.rejected` of the
+    results, and counted in one warning. A model of another modality takes that modality in the same ways.
+
+    As with PyTorch alone, a process forked after an inference in several threads hangs: start worker processes with
+    `multiprocessing.get_context("spawn")`.
 
     >>> model = multimodal.load()  # doctest: +SKIP
     >>> model.classify("cat.jpg", ["cat", "dog"]).label  # doctest: +SKIP
@@ -42,8 +46,8 @@ class Model(tasks.TaskModel):
         return sum(parameter.numel() for parameter in self.network.parameters())
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> "Model":
-        """Move the network, in place; returns the model itself."""
-        self.network.to(device=device, dtype=dtype)
+        """Move the network, in place; returns the model itself. Learned scalars (logit_scale) keep float32 at least."""
+        cast(self.network, dtype, device)
         return self
 
     def _facts(self) -> dict[str, str]:

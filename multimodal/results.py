@@ -3,11 +3,13 @@
 import base64
 import html
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, SupportsIndex, TypeVar, overload
 
 from torch import Tensor
+
+from multimodal.files import printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,18 +24,28 @@ class Embedded(NamedTuple):
     rejected: "list[Rejected]"
 
 
+class _Printed:
+    """What prints as one line, in which file names and texts are escaped; the attributes keep them as they are."""
+
+    def _line(self) -> str:
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return printable(self._line())
+
+    def to_dict(self) -> dict[str, Any]:
+        return to_plain(vars(self))  # type: ignore[no-any-return]
+
+
 @dataclass(frozen=True)
-class Rejected:
+class Rejected(_Printed):
     """An input that could not be used: its name, and the reason in a few words."""
 
     name: str
     reason: str
 
-    def __str__(self) -> str:
+    def _line(self) -> str:
         return f"{self.name}: {self.reason}"
-
-    def to_dict(self) -> dict[str, str]:
-        return dict(vars(self))
 
 
 @dataclass(frozen=True)
@@ -50,19 +62,20 @@ class Item:
         except (OSError, ValueError):  # moved or changed since; the result itself is still valid
             image = None
         if not hasattr(image, "thumbnail"):
-            return f"<span>{html.escape(self.name)}</span>"
+            return f"<span>{to_html(self.name)}</span>"
         image = image.copy()
         image.thumbnail((side, side))
         buffer = io.BytesIO()
         image.convert("RGB").save(buffer, "JPEG", quality=85)
         data = base64.b64encode(buffer.getvalue()).decode()
-        return f'<img src="data:image/jpeg;base64,{data}" alt="{html.escape(self.name, quote=True)}">'
+        return f'<img src="data:image/jpeg;base64,{data}" alt="{to_html(self.name)}">'
 
 
-class _ItemResult:
+class _ItemResult(_Printed):
     """A result about one item: a dataclass with an `item`, which renders as a thumbnail beside `_body()`."""
 
     item: Item
+    score: float
 
     @property
     def image(self) -> "Image.Image":
@@ -70,7 +83,8 @@ class _ItemResult:
         return self.item.open()
 
     def to_dict(self) -> dict[str, Any]:
-        return {"image": self.item.name} | {key: value for key, value in vars(self).items() if key != "item"}
+        facts = {"image": self.item.name} | {key: value for key, value in vars(self).items() if key != "item"}
+        return to_plain(facts)  # type: ignore[no-any-return]
 
     def _body(self) -> str:
         """HTML that shows the result without its item."""
@@ -89,15 +103,17 @@ class Classification(_ItemResult):
     """The class of one image.
 
     `scores` maps each class to its probability, best first, and sums to 1; with `top_k` it holds only the best k, with
-    their probabilities among all classes. `label` and `score` are the first of them.
+    their probabilities among all classes. `label`, `score` and `index`, the position among the class names, are those
+    of the best. Where a name occurs twice, `scores` holds the second class as "name #position".
     """
 
     label: str
     score: float
-    scores: dict[str, float] = field(repr=False)
+    scores: Mapping[str, float] = field(repr=False)
     item: Item
+    index: int
 
-    def __str__(self) -> str:
+    def _line(self) -> str:
         rest = ", ".join(f"{name} {score:.1%}" for name, score in list(self.scores.items())[1:3])
         return f"{self.item.name}: {self.label} {self.score:.1%}" + (f" ({rest})" if rest else "")
 
@@ -113,7 +129,7 @@ class Caption(_ItemResult):
     score: float
     item: Item
 
-    def __str__(self) -> str:
+    def _line(self) -> str:
         return f"{self.item.name}: {self.text}"
 
     def _body(self) -> str:
@@ -128,11 +144,11 @@ class Hit(_ItemResult):
     score: float
     item: Item
 
-    def __str__(self) -> str:
+    def _line(self) -> str:
         return f"{self.score:.3f}  {self.path}"
 
     def to_dict(self) -> dict[str, Any]:
-        return {"path": self.path, "score": self.score}
+        return {"path": to_plain(self.path), "score": self.score}
 
     def _body(self) -> str:
         return f"<div>{self.score:.3f}</div>"
@@ -146,7 +162,7 @@ class Match(_ItemResult):
     score: float
     item: Item
 
-    def __str__(self) -> str:
+    def _line(self) -> str:
         return f"{self.item.name}: {self.score:.1%} {self.text}"
 
     def _body(self) -> str:
@@ -162,15 +178,15 @@ class Answer(_ItemResult):
     score: float
     item: Item
 
-    def __str__(self) -> str:
+    def _line(self) -> str:
         return f"{self.item.name}: {self.question} {self.text}"
 
     def _body(self) -> str:
-        return _small(self.question) + f"<div>{html.escape(self.text)}</div>"
+        return _small(self.question) + f"<div>{to_html(self.text)}</div>"
 
 
 @dataclass(frozen=True)
-class Generation:
+class Generation(_Printed):
     """Text generated from text. `score` is the mean log-probability per generated token (natural log)."""
 
     prompt: str
@@ -178,10 +194,7 @@ class Generation:
     score: float
 
     def __str__(self) -> str:
-        return self.text
-
-    def to_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
+        return "\n".join(map(printable, self.text.split("\n")))
 
     def _repr_html_(self) -> str:
         return _scored_text(self.text, self.score)
@@ -227,17 +240,30 @@ class Results(list[Result], Generic[Result]):
         return f'<div style="display:grid;grid-template-columns:{columns};gap:8px">{cards}</div>{more}{lost}'
 
 
+def to_plain(value: Any) -> Any:
+    """`value` as JSON in UTF-8 can hold it: mappings as dicts, undecodable bytes of names escaped as in `printable`."""
+    if isinstance(value, str):  # codes below the blank are escaped by JSON itself
+        return value if value.isprintable() else "".join(char if char < " " else printable(char) for char in value)
+    if isinstance(value, Mapping):
+        return {to_plain(key): to_plain(item) for key, item in value.items()}
+    return [to_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def to_html(text: str) -> str:
+    return html.escape(printable(text))
+
+
 def _small(text: str) -> str:
-    return f'<div style="opacity:.6;font-size:80%;overflow-wrap:anywhere">{html.escape(text)}</div>'
+    return f'<div style="opacity:.6;font-size:80%;overflow-wrap:anywhere">{to_html(text)}</div>'
 
 
 def _scored_text(text: str, score: float) -> str:
-    return f"<div>{html.escape(text)}</div>" + _small(f"{score:.2f} log-probability per token")
+    return f"<div>{to_html(text)}</div>" + _small(f"{score:.2f} log-probability per token")
 
 
 def _bar(name: str, score: float) -> str:
     return (
-        f'<div style="font-size:90%">{html.escape(name)} <span style="opacity:.6">{score:.1%}</span></div>'
+        f'<div style="font-size:90%">{to_html(name)} <span style="opacity:.6">{score:.1%}</span></div>'
         '<div style="background:#8883;border-radius:3px;height:6px;margin-bottom:3px">'
         f'<div style="background:#4c78a8;border-radius:3px;height:6px;width:{100 * score:.1f}%"></div></div>'
     )

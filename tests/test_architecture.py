@@ -21,6 +21,7 @@ FLOORS = {
 }
 # Rooms of one floor that may import each other, in this direction only.
 LEVEL = {
+    ("results", "files"),
     ("zoo", "model"),
     ("training", "model"),
     ("training", "zoo"),

@@ -35,7 +35,7 @@ def on_terminal() -> bool:
 def show(as_json: bool, facts: dict[str, Any], *lines: str) -> None:
     """Print the facts as JSON, or else the lines."""
     if as_json:
-        print(json.dumps(facts, indent=2))
+        print(json.dumps(mm.results.to_plain(facts), indent=2))
     else:
         for line in lines:
             say(line)
@@ -43,10 +43,15 @@ def show(as_json: bool, facts: dict[str, Any], *lines: str) -> None:
 
 def show_results(results: "mm.Results[Any]", as_json: bool, rows: Callable[[Any], Rows], *columns: Any) -> None:
     """Print JSON, a table of the `rows` of each result on a terminal, or one line per result."""
-    if not as_json and on_terminal():
+    if as_json:  # one at a time: all scores of many images among many classes would not fit into memory
+        print('{"results": [', end="")
+        for place, result in enumerate(results):
+            print("," * (place > 0), json.dumps(result.to_dict(), indent=2))
+        print('], "rejected":', json.dumps([item.to_dict() for item in results.rejected], indent=2) + "}")
+    elif on_terminal():
         show_table((row for result in results for row in rows(result)), *columns)
     else:
-        show(as_json, results.to_dict(), *map(str, results))
+        show(False, {}, *map(str, results))
 
 
 def show_table(rows: Rows, *columns: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """demo, classify, caption, ask, match, index, search, embed: a model used on images."""
 
+import csv
 import time
 import webbrowser
 from collections.abc import Callable
@@ -8,8 +9,8 @@ from typing import Annotated, Any
 
 import multimodal as mm
 from multimodal.cli import console, options
-from multimodal.cli.options import FOLDER, Device, Image, Images, Json, ModelName, Strategy, argument, flag, option
-from multimodal.files import atomic_write, write_text
+from multimodal.cli.options import FOLDER, Device, Images, Json, ModelName, Strategy, argument, flag, option
+from multimodal.files import atomic_write
 
 MAX_PHOTOS = 60  # on the page of `demo`
 Text = Annotated[str, argument("TEXT", "A description.")]
@@ -19,8 +20,8 @@ def demo(
     photos: Annotated[
         Path | None, option("FOLDER", "Your own. [default: the photographs of scikit-image]", **FOLDER)
     ] = None,
-    out: Annotated[Path, option("FILE", "The page to write.", dir_okay=False)] = Path("demo.html"),
-    labels: Annotated[str | None, option("A,B,...", "What the photographs may show.")] = None,
+    out: Annotated[Path, option("FILE", "The page to write.")] = Path("demo.html"),
+    labels: Annotated[list[str] | None, option("A,B,...", "What the photographs may show; see classify.")] = None,
     search: Annotated[list[str] | None, option("TEXT", "A text to search for; repeatable.")] = None,
     open_page: Annotated[bool, flag("--open", "Open the page in the browser.")] = False,
     model: ModelName = None,
@@ -35,13 +36,14 @@ def demo(
       multimodal demo --photos ~/Pictures/holiday --open
       multimodal demo --photos pets/ --labels cat,dog,hamster --search "a sleeping cat"
     """
-    names = None if labels is None else read_labels(labels)
+    names = read_labels(labels) if labels else None
     sources = None if photos is None else own_photos(photos)
     if sources is None:
         mm.evaluation.sample_photos()  # fails before a model is loaded
-    found = mm.web.make_demo(options.open_model(model, device), sources, names, search or None)
-    console.name_rejected(found.rejected)
-    write_text(out, mm.web.render_page(found).encode("utf-8", "backslashreplace").decode())
+    with atomic_write(out) as file:  # an `out` that cannot be written fails first
+        found = mm.web.make_demo(options.open_model(model, device), sources, names, search or None)
+        console.name_rejected(found.rejected)
+        file.write(mm.web.render_page(found).encode())
     head = ", ".join([found.model, *(f"{key} {value}" for key, value in found.facts.items())])
     page = f"{out}: {out.stat().st_size / 1e6:.1f} MB, open it in a browser"
     lines = [head, *map(str, found.photos), *map(str, found.searches), page]
@@ -52,7 +54,14 @@ def demo(
 
 def classify(
     images: Images,
-    labels: Annotated[str, option("A,B,...", "What the images may show, or @FILE: a file with one label per line.")],
+    labels: Annotated[
+        list[str],
+        option(
+            "A,B,...",
+            'What the images may show, as in CSV: cat,"dog, asleep"; @FILE stands for a file with one label per line; '
+            "repeatable.",
+        ),
+    ],
     templates: Annotated[
         list[str] | None,
         option(
@@ -71,13 +80,13 @@ def classify(
     \b
     Examples:
       multimodal classify cat.jpg --labels cat,dog,horse
-      multimodal classify photos/ --labels @labels.txt -k 5 --json
+      multimodal classify photos/ --labels @labels.txt --labels cat,dog -k 5 --json
+      find photos -newer last.txt | multimodal classify - --labels cat,dog
       multimodal classify "photos/**/*.jpg" --labels day,night --templates "a photo taken at {}"
       multimodal classify cat.jpg --labels cat,dog --model ViT-B-32:laion2b_s34b_b79k
     """
     names, sources = read_labels(labels), options.given(images)
-    chosen = None if not templates else "imagenet" if templates == ["imagenet"] else templates
-    results = options.open_model(model, device).classify(sources, names, chosen, k if as_json else k or 3)
+    results = options.open_model(model, device).classify(sources, names, templates or None, k if as_json else k or 3)
     return show(results, images, as_json, label_rows, console.TEXT, {}, console.NUMBER)
 
 
@@ -98,7 +107,7 @@ def caption(
 
 
 def ask(
-    image: Image,
+    images: Images,
     question: Annotated[str, argument("QUESTION", "In words.")],
     strategy: Strategy = "greedy",
     model: ModelName = None,
@@ -113,12 +122,12 @@ def ask(
     Examples:
       multimodal ask cat.jpg "what colour is the cat?" --model Salesforce/blip-vqa-base
     """
-    decoding, sources = mm.generation.parse_strategy(strategy), options.given([image])
+    decoding, sources = mm.generation.parse_strategy(strategy), options.given(images)
     results = options.open_model(model, device).answer(sources, question, strategy=decoding)
-    return show(results, [image], as_json, lambda each: [(each.item.name, each.text)], {})
+    return show(results, images, as_json, lambda each: [(each.item.name, each.text)], {})
 
 
-def match(image: Image, text: Text, model: ModelName = None, device: Device = None, as_json: Json = False) -> int:
+def match(images: Images, text: Text, model: ModelName = None, device: Device = None, as_json: Json = False) -> int:
     """Print the probability that a text describes each image.
 
     It needs a model that can match: `multimodal models --can match`.
@@ -127,8 +136,8 @@ def match(image: Image, text: Text, model: ModelName = None, device: Device = No
     Examples:
       multimodal match photos/ "a cat on a couch" --model Salesforce/blip-itm-base-coco
     """
-    results = options.open_model(model, device).match(options.given([image]), text)
-    return show(results, [image], as_json, lambda each: [(each.item.name, f"{each.score:.1%}")], {})
+    results = options.open_model(model, device).match(options.given(images), text)
+    return show(results, images, as_json, lambda each: [(each.item.name, f"{each.score:.1%}")], {})
 
 
 def index(
@@ -192,7 +201,7 @@ def search(
 
 def embed(
     images: Images,
-    out: Annotated[Path, option("FILE", "The .npz file to write.", dir_okay=False)],
+    out: Annotated[Path, option("FILE", "The .npz file to write.")],
     model: ModelName = None,
     device: Device = None,
     as_json: Json = False,
@@ -209,11 +218,12 @@ def embed(
     """
     import numpy as np
 
-    sources, network = options.given(images), options.open_model(model, device)
-    embedded = mm.tasks.embed_named(network, sources)
-    code = options.exit_code(images, embedded.rejected, len(embedded.names))
-    source: dict[str, Any] = {"model": network.name, "fingerprint": network.fingerprint}
-    with atomic_write(out) as file:
+    sources = options.given(images)
+    with atomic_write(out) as file:  # an `out` that cannot be written fails first
+        network = options.open_model(model, device)
+        embedded = mm.tasks.embed_named(network, sources)
+        code = options.exit_code(images, embedded.rejected, len(embedded.names))
+        source: dict[str, Any] = {"model": network.name, "fingerprint": network.fingerprint}
         np.savez(file, embeddings=embedded.embeddings.numpy(), names=np.array(embedded.names), **source)
     count, dim = embedded.embeddings.shape
     facts = {"out": str(out), "embedded": count, "dim": dim, **source}
@@ -231,18 +241,19 @@ def show(
     return code
 
 
-def read_labels(text: str) -> list[str]:
-    """The labels of `a,b,c`, or the lines of the file in `@FILE`."""
-    if text.startswith("@"):
+def read_labels(texts: list[str]) -> list[str]:
+    """All labels of `a,"b, c"`, read as CSV, with the lines of a file in place of each `@FILE`."""
+    labels: list[str] = []
+    for text in texts:
         try:
-            lines = Path(text[1:]).read_text(encoding="utf-8-sig").splitlines()
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{text[1:]}: expected UTF-8 text, got {error}") from error
-        return [line.strip() for line in lines if line.strip()]
-    names = [name.strip() for name in text.split(",")]
-    if "" in names:
-        raise ValueError(f"labels: expected names separated by commas, got {text!r}")
-    return names
+            cells = [cell.strip() for cell in next(csv.reader([text], skipinitialspace=True, strict=True))]
+            files = {cell: Path(cell[1:]).read_text("utf-8-sig").splitlines() for cell in cells if cell[:1] == "@"}
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"labels: expected CSV, or @ and a UTF-8 file, got {text!r}: {error}") from error
+        if not all(cells or [""]):
+            raise ValueError(f"labels: expected names separated by commas, got {text!r}")
+        labels += [line.strip() for cell in cells for line in files.get(cell, [cell]) if line.strip()]
+    return labels
 
 
 def label_rows(result: "mm.Classification") -> console.Rows:

@@ -1,5 +1,7 @@
 """Arguments that several commands share, and how they are read."""
 
+import os
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,9 +25,18 @@ def flag(name: str, help: str) -> Any:
     return typer.Option(name, help=help)
 
 
+def with_stdin(images: list[str]) -> list[str]:
+    """The arguments, with the lines of stdin in place of `-`."""
+    parts = (sys.stdin.buffer.read().splitlines() if image == "-" else [os.fsencode(image)] for image in images)
+    names = [os.fsdecode(name) for part in parts for name in part if name]
+    if not names:
+        raise ValueError("images: expected some, found none on stdin")
+    return names
+
+
 FOLDER = {"exists": True, "file_okay": False}  # settings of an argument or option: a folder that exists
-Images = Annotated[list[str], argument("IMAGES", "Image files, folders or globs.")]
-Image = Annotated[str, argument("IMAGE", "An image file, a folder or a glob.")]
+IMAGES_HELP = "Image files, folders or globs; - reads their names from stdin, one per line."
+Images = Annotated[list[str], argument("IMAGES", IMAGES_HELP, callback=with_stdin)]
 LISTED = "A name that `multimodal models` lists"
 MODEL_HELP = f"{LISTED}, or a folder that `multimodal train` wrote. [default: the model in the package]"
 ModelName = Annotated[str | None, option("NAME|FOLDER", MODEL_HELP, "--model")]
@@ -67,4 +78,4 @@ def exit_code(images: list[str], rejected: "list[mm.Rejected]", used: int) -> in
     console.name_rejected(rejected)
     if not used:
         raise ValueError(f"images: expected some that can be used, got none among {len(rejected)}")
-    return int(any(item.name in images for item in rejected))
+    return int(not {item.name for item in rejected}.isdisjoint(images))

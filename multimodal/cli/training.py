@@ -11,6 +11,8 @@ import multimodal as mm
 from multimodal.cli import console
 from multimodal.cli.options import FOLDER, LISTED, Device, Json, argument, device_of, flag, open_model, option
 
+OUT_HELP = "The folder to write: a model and its log. [default: runs/NAME, the run's name]"
+
 
 def shapes(
     out: Annotated[Path, option("DIR", "The folder to write, with train/ and val/.")],
@@ -34,12 +36,7 @@ def shapes(
 
 def train(
     run: Annotated[Path, argument("RUN.toml", "The file that describes the run.")],
-    out: Annotated[
-        Path | None,
-        option(
-            "DIR", "The folder to write: a model and its log. [default: runs/NAME, the run's name]", file_okay=False
-        ),
-    ] = None,
+    out: Annotated[Path | None, option("DIR", OUT_HELP)] = None,
     resume: Annotated[bool, flag("--resume", "Continue the run in DIR, or start it if there is none.")] = False,
     data: Annotated[Path, option("ROOT", "The root of all data paths.", **FOLDER)] = Path("."),
     device: Device = None,
@@ -58,6 +55,8 @@ def train(
     """
     config, chosen = mm.training.read_run(run), device_of(device)
     out = Path("runs") / config.name if out is None else out
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out: expected a folder or a new one, got {out}")
     first = os.environ.get("RANK", "0") == "0"  # set by torchrun
     sets = config.validation if first else ()
     evaluate = mm.evaluation.Validation(sets, data, config.suffixes) if sets else None

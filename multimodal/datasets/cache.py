@@ -1,9 +1,11 @@
-"""The inputs of a source in memory: images decoded to uint8, everything else as its preprocessor reads it.
+"""The inputs of a source: images as uint8, everything else as its preprocessor reads it; in memory or on demand.
 
 N = samples, C = cache size, S = image size of a batch
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,36 +13,44 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from multimodal.datasets.sample import Source
-from multimodal.preprocess import Augment, ImageTransform, InputError, Preprocessor, Sources, decode_all, open_image
+from multimodal.datasets.sample import Entry, Source
+from multimodal.preprocess import Augment, ImageTransform, InputError, Preprocessor, Sources, decode_all
+from multimodal.preprocess.images.decode import open_reduced
+from multimodal.preprocess.images.transform import DRAFT_OVERSAMPLING
 from multimodal.results import Rejected
+
+MAX_BYTES = 8 * 2**30  # of the inputs in memory
 
 
 class TensorCache:
     """One modality of all samples of a source: tensors of any shapes that the preprocessor can collate."""
 
-    def __init__(self, count: int, preprocessor: Preprocessor) -> None:
-        self.items: list[Tensor] | Tensor = [torch.empty(0)] * count
-        self.preprocessor = preprocessor
+    def __init__(self, modality: str, preprocessor: Preprocessor) -> None:
+        self.modality, self.preprocessor = modality, preprocessor
+        self.items: list[Tensor] | Tensor | None = []  # None: they take too much memory
+        self.nbytes = 0  # of the items
+        self.entries: list[Entry] = []  # read for each batch again, without items
 
-    @property
-    def nbytes(self) -> int:
-        return sum(item.nbytes for item in self.items)
+    def read(self, entry: Entry) -> Tensor:
+        """The input of a sample as it is kept. Raises OSError or ValueError if it is unreadable."""
+        return self.preprocessor.read(entry.read(self.modality))
 
-    def store(self, row: int, source: Any) -> None:
-        """Read the input of a sample. Raises OSError or ValueError if it is unreadable."""
-        self.items[row] = self.preprocessor.read(source)
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Drop all but these rows, which are in ascending order."""
-        for place, row in enumerate(rows):
-            if place != row:
-                self.items[place] = self.items[row]
-        self.items = self.items[: len(rows)]
+    def put(self, row: int, item: Tensor) -> None:
+        """Keep the next item, if they are kept."""
+        if isinstance(self.items, list):
+            self.items.append(item)
+            self.nbytes += item.nbytes
+        elif self.items is not None:
+            self.items[row] = item
 
     def item(self, row: int, seed: int, size: int) -> Tensor:
-        """The input of a sample for a batch; augmentation depends on `seed` alone."""
-        return self.items[row]
+        """The input of a sample for a batch; augmentation depends on `seed` alone. Raises InputError with its name."""
+        if self.items is not None:
+            return self.items[row]
+        try:
+            return self.read(self.entries[row])
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.entries[row].name}: it was readable at the start, got {error}") from error
 
     def collate(self, items: list[Tensor]) -> Tensor:
         """A batch [B, ...] of items, which may come from caches of several sources."""
@@ -50,52 +60,70 @@ class TensorCache:
 class ImageCache(TensorCache):
     """uint8 images [N, 3, C, C], made square as the preprocessor does, and random views [3, S, S] of them."""
 
-    def __init__(self, count: int, preprocessor: Preprocessor, size: int, augment: Augment) -> None:
-        # Resizing bytes is several times faster if the three channels of a pixel are adjacent.
-        shape = (count, 3, size, size)
-        self.items = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
-        self.transform = ImageTransform(size, resize=getattr(preprocessor, "resize", "crop"))
+    def __init__(self, preprocessor: Any, augment: Augment, count: int, size: int, max_bytes: int) -> None:
+        super().__init__("image", preprocessor)
+        self.transform = ImageTransform(size)
+        if isinstance(preprocessor, ImageTransform):
+            self.transform = replace(preprocessor, image_size=size)
         self.augment = augment
+        self.items, shape = None, (count, 3, size, size)
+        if math.prod(shape) <= max_bytes:
+            # Resizing bytes is several times faster if the three channels of a pixel are adjacent.
+            self.items = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
+            self.nbytes = self.items.nbytes
 
-    def store(self, row: int, source: Any) -> None:
-        pixels = np.array(self.transform.resized(open_image(source)))
-        self.items[row] = torch.from_numpy(pixels).permute(2, 0, 1)  # [C, C, 3] -> [3, C, C]
+    def read(self, entry: Entry) -> Tensor:
+        min_side = DRAFT_OVERSAMPLING * self.transform.image_size if self.transform.draft else None
+        pixels = np.array(self.transform.resized(*open_reduced(entry.read("image"), min_side)))
+        return torch.from_numpy(pixels).permute(2, 0, 1)  # [C, C, 3] -> [3, C, C]
 
     def item(self, row: int, seed: int, size: int) -> Tensor:
-        return self.augment(self.items[row], size, torch.Generator().manual_seed(seed))
+        return self.augment(super().item(row, seed, size), size, torch.Generator().manual_seed(seed))
 
     def collate(self, items: list[Tensor]) -> Tensor:
         return torch.stack(items).contiguous()  # views may be channels-last
 
 
 def load_inputs(
-    source: Source, inputs: Mapping[str, Preprocessor], image_size: int, augment: Augment, progress: bool
-) -> dict[str, TensorCache]:
+    source: Source, inputs: Mapping[str, Preprocessor], image_size: int, augment: Augment, progress: bool,
+    max_bytes: int = MAX_BYTES,
+) -> dict[str, TensorCache]:  # fmt: skip
     """Read everything that the preprocessors `inputs` need of `source`; images are kept at image_size C.
 
+    Inputs that take more than `max_bytes` are only checked, and read for each batch again.
     Samples with an unreadable input move to `source.rejected`, so that row i always belongs to `source[i]`.
     """
     count = len(source)
     caches = {
-        modality: ImageCache(count, each, image_size, augment) if modality == "image" else TensorCache(count, each)
-        for modality, each in inputs.items()
+        name: ImageCache(each, augment, count, image_size, max_bytes) if name == "image" else TensorCache(name, each)
+        for name, each in inputs.items()
     }
+    if not caches:
+        return caches
+    entries, source.entries = source.entries, []
 
-    def store(row: int) -> None:
+    def read(row: int) -> list[Tensor]:
         try:
-            for modality, cache in caches.items():
-                cache.store(row, source.entries[row].read(modality))
+            return [cache.read(entries[row]) for cache in caches.values()]
         except (OSError, ValueError) as error:
             raise InputError(str(error)) from error
 
-    names = [entry.name for entry in source.entries]
-    rows = Sources(list(range(count if caches else 0)), names, single=False, strict=False)
-    size = sum(cache.nbytes for cache in caches.values()) / 1e9
-    bar = tqdm(decode_all(rows, store), f"reading {source.path} ({size:.2f} GB)", len(rows.items), disable=not progress)
-    failed = {row: result for row, result in bar if isinstance(result, Rejected)}
-    readable = [row for row in range(count) if row not in failed]
+    rows = Sources(list(range(count)), [entry.name for entry in entries], single=False, strict=False)
+    kept = all(cache.items is not None for cache in caches.values())
+    what = f"reading {source.path}" if kept else f"checking {source.path} (larger than max_cache_gb)"
+    for row, result in tqdm(decode_all(rows, read), what, count, disable=not progress):
+        if isinstance(result, Rejected):
+            source.rejected.append(result)
+            continue
+        for cache, item in zip(caches.values(), result, strict=True):
+            cache.put(len(source.entries), item)
+        source.entries.append(entries[row])
+        if sum(cache.nbytes for cache in caches.values()) > max_bytes:
+            for cache in caches.values():
+                cache.items, cache.nbytes = None, 0
     for cache in caches.values():
-        cache.keep(readable)
-    source.entries = [source.entries[row] for row in readable]
-    source.rejected += failed.values()
+        if cache.items is None:
+            cache.entries = source.entries
+        else:
+            cache.items = cache.items[: len(source)]
     return caches

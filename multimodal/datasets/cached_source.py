@@ -15,8 +15,11 @@ from multimodal.preprocess import Augment
 class DataConfig:
     """One source of a mixture: one `[[data]]` table of a run file."""
 
-    path: str  # a tar, a folder of tars, a folder of class folders, a csv, jsonl or txt, or a registered kind
+    path: str  # whatever `open_source` reads: shards, a pattern of them, a table, or a folder
     kind: str | None = None  # of the data source; None: recognised by its contents
+    image_key: str | None = None  # this and the next two: see `SourceOptions`
+    caption_key: str | None = None
+    split: str | None = None
     weight: float = 1.0  # its share of each batch, relative to the other sources
     captioning: bool = True  # the decoder learns its captions; templates only if all captions are such
     templates: list[str] | None = None  # captions from the label, such as "a photo of a {}."

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from multimodal.datasets.cache import load_inputs
+from multimodal.datasets.cache import MAX_BYTES, load_inputs
 from multimodal.datasets.cached_source import BatchRow, CachedSource, DataConfig
 from multimodal.datasets.loader import prefetch
 from multimodal.datasets.order import connected_components, epoch_samples, interleave, rows_per_source
 from multimodal.datasets.sources import open_source
+from multimodal.files import local_path
 from multimodal.preprocess import Tokenizer
 from multimodal.preprocess.preprocessor import Preprocessor
 from multimodal.results import Rejected
@@ -39,9 +40,10 @@ class Mixture:
     Arguments: `configs` and the folder `root` that their paths are relative to; `inputs`, the preprocessor of each
     modality that the network reads (for "text" the tokenizer, or `use_tokenizer` later, if it is to be trained on
     `texts`); `image_size`, the side S of the images in a batch, and `cache_size`, the side at which all images are kept
-    in memory, both needed only with images; `batch_size`, of all ranks together; `seed`; `rank` and `world_size`.
-    Raises ValueError if the inputs would take more than `max_cache_bytes`, if a source has no usable sample,
-    and if the batch cannot be split over the sources or the ranks.
+    in memory, both needed only with images; `batch_size`, of all ranks together; `seed`; `rank` and `world_size`;
+    `max_cache_bytes`, above which the inputs of a source are not kept, but read again for each batch: the same
+    batches, slower. Raises ValueError if a source has no usable sample, and if the batch cannot be split over the
+    sources or the ranks.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class Mixture:
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
-        max_cache_bytes: int = 8 * 2**30,
+        max_cache_bytes: int = MAX_BYTES,
         progress: bool = True,
     ) -> None:
         if not configs:
@@ -70,22 +72,25 @@ class Mixture:
         self._configure([config.weight for config in configs], batch_size, image_size, seed)
         suffixes = {modality: tuple(each.suffixes) for modality, each in inputs.items()}
         opened = [
-            open_source(Path(root, config.path), config.templates, suffixes, config.kind).thin(config.limit)
+            open_source(
+                Path(root, local_path(config.path)),
+                config.templates,
+                suffixes,
+                config.kind,
+                image_key=config.image_key,
+                caption_key=config.caption_key,
+                split=config.split,
+            ).thin(config.limit)
             for config in configs
         ]
-        count = sum(map(len, opened))
-        size = count * 3 * cache_size * cache_size if "image" in inputs else 0
-        _check_memory(size, max_cache_bytes, f"{count} images at {cache_size} x {cache_size}")
         text_ids: dict[str, int] = {}
         self.sources: list[CachedSource] = []
         self.rejected: list[Rejected] = []
-        size = 0
         for config, source in zip(configs, opened, strict=True):
-            caches = load_inputs(source, inputs, cache_size, config.augment, progress)
+            caches = load_inputs(source, inputs, cache_size, config.augment, progress, max_cache_bytes)
             if not len(source):
                 raise ValueError(f"{source.path}: expected readable samples, got {source.summary()}")
-            size += sum(cache.nbytes for cache in caches.values())
-            _check_memory(size, max_cache_bytes, f"the inputs up to {source.path}")
+            max_cache_bytes -= sum(cache.nbytes for cache in caches.values())
             self.sources.append(CachedSource(config, source, caches, text_ids))
             self.rejected += [Rejected(f"{config.path}/{item.name}", item.reason) for item in source.rejected]
         self.texts = list(text_ids)
@@ -184,11 +189,3 @@ class Mixture:
         if row.label_only:
             keys.append(("label", self.sources[row.source].labels[row.sample]))
         return keys
-
-
-def _check_memory(size: int, max_cache_bytes: int, what: str) -> None:
-    if size > max_cache_bytes:
-        raise ValueError(
-            f"{what} take {size / 1e9:.1f} GB, max_cache_bytes allows {max_cache_bytes / 1e9:.1f} GB: "
-            "lower cache_size or limit"
-        )

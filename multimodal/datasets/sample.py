@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from multimodal.preprocess import clean_caption
 from multimodal.results import Rejected
 
 
@@ -25,6 +24,10 @@ class Sample(NamedTuple):
 
 class Stored(Protocol):
     """Bytes that are read on demand."""
+
+    @property
+    def size(self) -> int:
+        """Their number."""
 
     def read(self) -> bytes: ...
 
@@ -99,4 +102,4 @@ def check_templates(templates: Sequence[str]) -> None:
 
 def label_captions(label: str, templates: Sequence[str]) -> tuple[str, ...]:
     """Each template with its `{}` replaced by the label."""
-    return tuple(clean_caption(template.replace("{}", label)) for template in templates)
+    return tuple(template.replace("{}", label) for template in templates)

@@ -17,33 +17,19 @@ from multimodal.files import atomic_write
 SIDE = 64
 FINE = 4  # shapes are drawn this much larger and scaled down, for soft edges
 SHAPES = ("circle", "square", "triangle", "star", "heart", "ring", "cross", "moon")
+# RGB colours, radii in pixels, places as fractions of the side (x, y), corners in a unit circle (x, y down), captions
+DATA = json.loads(Path(__file__).with_name("shapes.json").read_text(encoding="utf-8"))
+COLORS, BACKGROUNDS, RADII, PLACES = (DATA[key] for key in ("colors", "backgrounds", "radii", "places"))
+RELATIONS, AXES = DATA["relations"], DATA["axes"]
 _STAR = np.arange(10) * math.pi / 5 - math.pi / 2  # angles
 _HEART = np.linspace(0, 2 * math.pi, 48, endpoint=False)
-POLYGONS = {  # corners [P, 2] in a unit circle, y down
-    "square": np.array([(-0.82, -0.82), (0.82, -0.82), (0.82, 0.82), (-0.82, 0.82)]),
-    "triangle": np.array([(0.0, -1.0), (0.95, 0.75), (-0.95, 0.75)]),
-    "cross": np.array([
-        (-0.32, -0.95), (0.32, -0.95), (0.32, -0.32), (0.95, -0.32), (0.95, 0.32), (0.32, 0.32),
-        (0.32, 0.95), (-0.32, 0.95), (-0.32, 0.32), (-0.95, 0.32), (-0.95, -0.32), (-0.32, -0.32),
-    ]),
+POLYGONS = {name: np.array(corners) for name, corners in DATA["polygons"].items()} | {  # [P, 2]
     "star": np.where(np.arange(10) % 2, 0.45, 1.05)[:, None] * np.stack([np.cos(_STAR), np.sin(_STAR)], 1),
     "heart": np.stack([
         16 * np.sin(_HEART) ** 3,
         -13 * np.cos(_HEART) + 5 * np.cos(2 * _HEART) + 2 * np.cos(3 * _HEART) + np.cos(4 * _HEART),
     ], 1) / 16,
 }  # fmt: skip
-COLORS = {
-    "red": (214, 40, 40), "orange": (245, 138, 28), "yellow": (246, 216, 50), "green": (46, 160, 67),
-    "blue": (42, 92, 214), "purple": (132, 58, 178), "pink": (244, 140, 190), "brown": (118, 70, 38),
-}  # fmt: skip
-BACKGROUNDS = {"white": (240, 240, 240), "gray": (140, 140, 140), "black": (22, 22, 22), "beige": (222, 206, 170)}
-RADII = {"large": (13.0, 15.0), "small": (9.0, 10.5)}  # pixels
-PLACES = {
-    "top left corner": (0.29, 0.29), "top right corner": (0.71, 0.29),
-    "bottom left corner": (0.29, 0.71), "bottom right corner": (0.71, 0.71), "middle": (0.5, 0.5),
-}  # fmt: skip
-RELATIONS = {"above": "below", "below": "above", "left of": "right of", "right of": "left of"}
-AXES = {"above": (0, -1), "below": (0, 1), "left of": (-1, 0), "right of": (1, 0)}  # x, y (down)
 
 
 @dataclass(frozen=True)
@@ -115,17 +101,12 @@ def draw(rng: np.random.Generator) -> tuple[bytes, dict[str, Any]]:
     slope = strength * (x * math.cos(angle) + y * math.sin(angle))  # a gradient in a random direction
     canvas = np.array(BACKGROUNDS[background]) + rng.uniform(-8, 8) + slope[..., None]  # [SIDE, SIDE, 3]
     items = [first := _item(rng)]
+    facts: dict[str, Any] = {"first": first, "an_first": _an(first), "background": background}
     record: dict[str, Any] = {}
     if rng.random() < 0.5:
         place = _pick(rng, PLACES)
         centres = [np.array(PLACES[place]) * SIDE]
-        record["captions"] = [
-            f"a {first} on a {background} background",
-            f"{_an(first)} in the {place}",
-            f"there is one {first.shape}, it is {first.size} and {first.color}",
-            f"a {background} picture with a {first} in the {place}",
-            f"a {first} in the {place} of a {background} background",
-        ]
+        record["captions"] = [text.format(**facts, place=place) for text in DATA["one_shape"]]
         record["label"] = f"{first.color} {first.shape}"
     else:
         other = first
@@ -135,13 +116,8 @@ def draw(rng: np.random.Generator) -> tuple[bytes, dict[str, Any]]:
         relation = _pick(rng, RELATIONS)
         offset = np.array(AXES[relation]) * 0.235 * SIDE
         centres = [SIDE / 2 + offset, SIDE / 2 - offset]
-        record["captions"] = [
-            f"a {first} {relation} a {other} on a {background} background",
-            f"a {other} {RELATIONS[relation]} a {first} on a {background} background",
-            f"{_an(first)} {relation} {_an(other)}",
-            f"two shapes: a {first} and a {other}",
-            f"a {background} picture with {_an(first)} and {_an(other)}",
-        ]
+        facts |= {"other": other, "an_other": _an(other), "relation": relation, "opposite": RELATIONS[relation]}
+        record["captions"] = [text.format(**facts) for text in DATA["two_shapes"]]
     for item, centre in zip(items, centres, strict=True):
         radius = rng.uniform(*RADII[item.size])
         mask = shape_mask(item.shape, centre + rng.uniform(-1, 1, 2), radius, rng.uniform(-0.2, 0.2))

@@ -18,6 +18,7 @@ from multimodal.config import from_dict
 from multimodal.datasets import open_source
 from multimodal.datasets.sample import Entry, check_templates
 from multimodal.evaluation.report import Report
+from multimodal.files import local_path
 from multimodal.generation import Greedy, Strategy, describe
 from multimodal.metrics import TASKS, CaptionPredictions, ClassificationPredictions, compute_metrics, image_text_ranks
 from multimodal.model import Model
@@ -41,6 +42,9 @@ class ValidationConfig:
     templates: tuple[str, ...] | None = None  # around class names; defaults to the model's
     limit: int | None = None  # at most this many images, evenly spaced
     kind: str | None = None  # of the data source; None: recognised from what is at `path`
+    image_key: str | None = None  # this and the next two: see `SourceOptions`
+    caption_key: str | None = None
+    split: str | None = None
 
     def __post_init__(self) -> None:
         if not self.tasks or not set(self.tasks) <= set(TASKS):
@@ -60,7 +64,8 @@ class ValidationSet:
 
     def __init__(self, config: ValidationConfig, root: str | Path = ".", suffixes: Suffixes | None = None) -> None:
         templates = ("{}",) if set(config.tasks) == {"classify"} else None  # captions are not needed
-        complete = open_source(Path(root) / config.path, templates, suffixes, config.kind)
+        keys = {key: getattr(config, key) for key in ("image_key", "caption_key", "split")}
+        complete = open_source(Path(root, local_path(config.path)), templates, suffixes, config.kind, **keys)
         self.config = config
         self.rejected = [Rejected(f"{config.name}/{item.name}", item.reason) for item in complete.rejected]
         self.class_names = sorted({entry.label for entry in complete.entries if entry.label is not None})

@@ -13,12 +13,14 @@ from multimodal.models.network import (
     ModelConfig,
     abilities,
     build_model,
+    cast,
+    compute_dtype,
     encoder_configs,
 )
 
 __all__ = [
     "MAX_LOGIT_SCALE", "MODELS", "Blip", "BlipAnswerer", "BlipAnswererConfig", "BlipConfig", "BlipMatcher",
     "BlipMatcherConfig", "CoCa", "CoCaConfig", "DualEncoder", "DualEncoderConfig", "Embeds", "EncoderDecoder",
-    "EncoderDecoderConfig", "Generates", "Inputs", "Matches", "ModelConfig", "abilities", "build_model",
-    "encoder_configs",
+    "EncoderDecoderConfig", "Generates", "Inputs", "Matches", "ModelConfig", "abilities", "build_model", "cast",
+    "compute_dtype", "encoder_configs",
 ]  # fmt: skip

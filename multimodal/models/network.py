@@ -6,6 +6,7 @@ B = batch, D = width of the shared space
 from collections.abc import Mapping
 from typing import Annotated, Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from multimodal.config import Registry
@@ -84,6 +85,19 @@ def abilities(network: nn.Module) -> frozenset[str]:
     if isinstance(network, Matches):
         can.add("match")
     return frozenset(can)
+
+
+def compute_dtype(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
+    """The type of a tensor in a network that computes in `dtype`: learned scalars, such as a logit_scale, have at least
+    float32, because exp(logit_scale) multiplies their rounding error; what is not floating point keeps its type."""
+    if not tensor.is_floating_point():
+        return tensor.dtype
+    return dtype if tensor.ndim else torch.promote_types(dtype, torch.float32)
+
+
+def cast(network: nn.Module, dtype: torch.dtype | None = None, device: str | torch.device | None = None) -> None:
+    """Convert a network, in place; None keeps its dtype or device. For learned scalars see `compute_dtype`."""
+    network._apply(lambda each: each.to(device=device, dtype=None if dtype is None else compute_dtype(each, dtype)))
 
 
 def build_model(config: Any) -> nn.Module:

@@ -1,9 +1,11 @@
 """Raw input to tensors: images to pixels, texts to token ids. `PREPROCESSORS` lists the registered kinds."""
 
 from multimodal.preprocess.images.augment import Augment
-from multimodal.preprocess.images.decode import IMAGE_SUFFIXES, MAX_BYTES, ImageError, open_image
+from multimodal.preprocess.images.decode import ImageError, open_image
+from multimodal.preprocess.images.formats import IMAGE_SUFFIXES
 from multimodal.preprocess.images.transform import OPENAI_MEAN, OPENAI_STD, ImageTransform
 from multimodal.preprocess.preprocessor import (
+    MAX_BYTES,
     PREPROCESSORS,
     InputError,
     Preprocessor,

@@ -2,19 +2,28 @@
 
 import hashlib
 import json
+import os
+import re
+from base64 import b64decode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import unquote_to_bytes
 
 import torch
 from torch import Tensor
 
 from multimodal.config import Registry
-from multimodal.files import atomic_write
+from multimodal.files import atomic_write, local_path, printable
+
+MAX_BYTES = 2**28  # of a file, 268 MB
 
 
 class InputError(ValueError):
-    """An input that cannot be used. The message is a short reason."""
+    """An input that cannot be used. The message is a short reason, in which names are `printable`."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
     @classmethod
     def not_found(cls, message: str) -> "InputError":
@@ -22,10 +31,41 @@ class InputError(ValueError):
         return type("NotFoundError", (cls, FileNotFoundError), {})(message)  # type: ignore[no-any-return]
 
 
+def plain_source(source: Any) -> Any:
+    """The path, bytes or array that `source` stands for, which may be
+
+    - a path that begins with `~` or `file://`, or a `data:` URI
+    - an open binary file or any other object with `read`, such as BytesIO; it is read from its start
+    - a dict of "bytes" and "path" as in Hugging Face datasets; the bytes take precedence
+
+    Anything else is returned as it is. Raises ValueError for a URL, or OSError if the file cannot be read.
+    """
+    if isinstance(source, Mapping) and source.keys() <= {"bytes", "path"}:
+        source = source.get("path") if source.get("bytes") is None else source["bytes"]
+    if isinstance(source, str | os.PathLike):
+        text = os.fspath(source)
+        if text[:5].lower() == "data:":
+            head, _, body = text.partition(",")
+            data = unquote_to_bytes(body)
+            return b64decode(data + b"==") if head.endswith("base64") else data  # excess padding is ignored
+        if re.match(r"(?!file:)[a-zA-Z][\w+.-]+://", text):
+            raise ValueError(f"expected a local file, got the URL {text[:80]}: download it first")
+        return local_path(text) if text.startswith(("~", "file://")) and not os.path.lexists(text) else source
+    if hasattr(source, "read"):
+        file = getattr(source, "buffer", source)  # of a file in text mode
+        if getattr(file, "seekable", bool)():
+            file.seek(0)
+        source = file.read(MAX_BYTES + 1)
+        if not isinstance(source, bytes):
+            raise ValueError(f"expected a binary file, got one of {type(source).__name__}")
+    return source
+
+
 class Preprocessor(Protocol):
     """Raw input of one modality to tensors: `ImageTransform`, `Tokenizer`, or one registered from outside.
 
-    Subclasses inherit `collate`, `files` and `fingerprint`; any other class with these attributes is one as well.
+    Subclasses inherit `accepts`, `collate`, `files` and `fingerprint`; any other class with these attributes is one
+    as well.
 
     modality: "image", "text", or any other name; it keys the encoders of a network and the fields of a batch.
     suffixes: the file name suffixes that belong to the modality, lower case with the dot; () for text.
@@ -39,6 +79,10 @@ class Preprocessor(Protocol):
     @property
     def error(self) -> type[InputError]:
         """The type of error that `read` raises: InputError or a subclass."""
+
+    def accepts(self, path: str) -> bool:
+        """Whether a file found in a folder belongs to the modality, readable or not: by default, by its suffix."""
+        return path.lower().endswith(self.suffixes)
 
     def read(self, source: Any) -> Tensor:
         """One item, from anything a user may pass: a path, bytes, an array, a string. Raises `error`."""

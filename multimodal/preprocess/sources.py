@@ -3,14 +3,15 @@
 import glob
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from multimodal.preprocess.images.decode import open_image
 from multimodal.preprocess.images.transform import ImageTransform
-from multimodal.preprocess.preprocessor import InputError, Preprocessor
+from multimodal.preprocess.preprocessor import InputError, Preprocessor, plain_source
 from multimodal.results import Rejected
 
 MAX_THREADS = 8
@@ -32,23 +33,24 @@ def resolve(inputs: Any, preprocessor: AnyPreprocessor = ImageTransform) -> Sour
 
     inputs: one of
         - a path, bytes, or an array-like object such as a PIL image, an array or a tensor: one item
-        - a folder: all files below it with one of `preprocessor.suffixes`, sorted, without hidden files and
-          folders; a folder that several links lead to is listed once
+        - what stands for a path or bytes, see `plain_source`: an open file, a `data:` URI, a dict of bytes and path
+        - a folder: all files below it that `preprocessor.accepts`, sorted, without hidden files and folders; these
+          are all images, by suffix or content, also unreadable ones; a folder that several links lead to is listed
+          once
         - a glob such as "photos/*.jpg" or "photos/**/*.png": all matching files, sorted
-        - a list or tuple of the above
+        - a list or any other iterable of the above: a generator, a set (which is sorted), an array of paths
         - an array or tensor with one dimension more than an item, such as [N, 3, H, W]: a batch
         - `Sources`, which are returned as they are
 
     Items given one by one are strict. If a folder or glob takes part, unusable items are skipped instead.
-    Raises `preprocessor.error` for a path that does not exist and for any other type.
+    Raises `preprocessor.error` for a path that does not exist, for a URL and for any other type.
     """
     if isinstance(inputs, Sources):
         return inputs
     modality = preprocessor.modality
-    if getattr(inputs, "ndim", None) == preprocessor.item_ndim + 1:
-        inputs = list(inputs)
-    if not isinstance(inputs, list | tuple):
+    if not _is_many(inputs, preprocessor.item_ndim):
         return _resolve_one(inputs, modality, preprocessor)
+    inputs = sorted(inputs, key=str) if isinstance(inputs, Set) else inputs
     parts = [_resolve_one(each, f"{modality}s[{i}]", preprocessor) for i, each in enumerate(inputs)]
     items = [item for part in parts for item in part.items]
     names = [name for part in parts for name in part.names]
@@ -84,29 +86,52 @@ def decode_all(sources: Sources, read: Callable[[Any], Any] = open_image) -> Ite
         pool.shutdown(cancel_futures=True)
 
 
+def _is_array(source: Any) -> bool:
+    # The class is checked because a PIL image decodes itself when the attribute is accessed.
+    return hasattr(type(source), "__array__") or hasattr(type(source), "__array_interface__")
+
+
+def _is_many(inputs: Any, item_ndim: int) -> bool:
+    """Whether `inputs` is a batch, an array of paths or another iterable, and not one item."""
+    if _is_array(inputs):
+        ndim = getattr(inputs, "ndim", None)
+        return ndim == item_ndim + 1 or (ndim == 1 and getattr(inputs.dtype, "kind", "") in tuple("OSTU"))  # paths
+    one = isinstance(inputs, str | bytes | bytearray | memoryview | os.PathLike | Mapping) or hasattr(inputs, "read")
+    return isinstance(inputs, Iterable) and not one
+
+
 def _resolve_one(source: Any, name: str, preprocessor: AnyPreprocessor) -> Sources:
     """A path, folder, glob or in-memory item. `name` is used if the item has no file name."""
-    if isinstance(source, str | os.PathLike):
-        return _resolve_path(os.fspath(source), preprocessor)
-    # The class is checked because a PIL image decodes itself when the attribute is accessed.
-    array_like = hasattr(type(source), "__array__") or hasattr(type(source), "__array_interface__")
-    if not array_like and not isinstance(source, bytes | bytearray | memoryview):
+    try:
+        item = plain_source(source)
+    except (OSError, ValueError) as error:
+        raise preprocessor.error(f"{name}: {error}") from error
+    if isinstance(item, str | os.PathLike):
+        return _resolve_path(os.fspath(item), preprocessor)
+    if not _is_array(item) and not isinstance(item, bytes | bytearray | memoryview):
         raise preprocessor.error(
-            f"{name}: expected a path, a folder, a glob, bytes, an array-like object or a list of these, "
+            f"{name}: expected a path, a folder, a glob, bytes, an open file, an array-like object or a list of these, "
             f"got {type(source).__name__}"
         )
-    filename = getattr(source, "filename", "")  # of a PIL image that was opened from a path
-    found = str(filename) if isinstance(filename, str | os.PathLike) else ""
-    return Sources([source], [found or name], single=True, strict=True)
+    # "filename" is an attribute of a PIL image that was opened from a path, "name" of a file.
+    filenames = (
+        [source.get("path")]
+        if isinstance(source, Mapping)
+        else [getattr(source, "filename", ""), getattr(source, "name", "")]
+    )
+    found = next((os.fspath(each) for each in filenames if isinstance(each, str | os.PathLike) and each), name)
+    return Sources([item], [found], single=True, strict=True)
 
 
 def _resolve_path(path: str, preprocessor: AnyPreprocessor) -> Sources:
     if os.path.isdir(path):
         if not os.access(path, os.R_OK | os.X_OK):
             raise preprocessor.error(f"{path}: cannot be read: permission denied")
+        # A class from outside need not inherit `accepts`.
+        accepts = getattr(preprocessor, "accepts", None) or partial(Preprocessor.accepts, preprocessor)  # type: ignore[arg-type]
         found: list[Path] = []  # with folders that cannot be listed, so that reading them reports the reason
         for folder, names in walk(path, lambda error: found.append(Path(error.filename))):
-            found.extend(Path(folder, name) for name in names if name.lower().endswith(preprocessor.suffixes))
+            found.extend(Path(folder, name) for name in names if accepts(os.path.join(folder, name)))
     elif os.path.lexists(path):  # before the glob: file names may contain brackets
         return Sources([Path(path)], [path], single=True, strict=True)
     elif glob.has_magic(path):

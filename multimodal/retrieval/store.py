@@ -22,10 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from multimodal.files import atomic_write
+from multimodal.files import printable
 
 APPLICATION_ID = 0x6D6D6978  # "mmix", in the header of the file: distinguishes it from other SQLite files
 SCHEMA_VERSION = 1
+UNWRITABLE = (sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 SCHEMA = f"""
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
@@ -65,37 +66,38 @@ class Store(AbstractContextManager["Store", None]):
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path, self.name = Path(path), printable(str(path))
         if not self.path.exists():
-            raise FileNotFoundError(f"path: expected an index, got {path}, which does not exist")
+            raise FileNotFoundError(f"path: expected an index, got {self.name}, which does not exist")
         if not self.path.is_file():
-            raise ValueError(f"path: expected an index, got {path}, which is not a file")
+            raise ValueError(f"path: expected an index, got {self.name}, which is not a file")
         self._lock = threading.RLock()
         with reported(self.path), ExitStack() as opened:
-            self._connection = sqlite3.connect(
-                f"{self.path.absolute().as_uri()}?mode=rw",
-                uri=True,
-                isolation_level=None,  # transactions begin in `_using`
-                timeout=30,  # seconds to wait for another process
-                check_same_thread=False,  # the store has a lock
-            )
-            opened.enter_context(closing(self._connection))
+            self._connection = opened.enter_context(closing(_connect(self.path, "rw")))
             self.space, self.folder = self._read_meta()
             opened.pop_all()  # it stays open
 
     @classmethod
     def create(cls, path: str | Path, space: EmbeddingSpace, folder: str | Path) -> "Store":
-        """Create an empty store, atomically. Raises FileExistsError unless `path` is free or an empty file."""
-        path = Path(path)
-        if path.exists() and (not path.is_file() or path.stat().st_size):
-            raise FileExistsError(f"path: expected a new file, got {path}, which exists already")
+        """Create an empty store. Raises FileExistsError unless `path` is free or an empty file.
+
+        SQLite writes through a symbolic link, and lets one of several processes create the file in one transaction; a
+        process that is killed meanwhile leaves a file which counts as empty.
+        """
+        path = Path(os.path.realpath(path))
+        taken = FileExistsError(printable(f"path: expected a new file, got {path}, which exists already"))
+        journal = path.with_name(f"{path.name}-journal")  # of an unfinished transaction, which the next one takes back
+        if path.exists() and (not path.is_file() or (path.stat().st_size and not journal.exists())):
+            raise taken
         meta = vars(space) | {"folder": to_column(Path(folder).absolute())}
-        with closing(sqlite3.connect(":memory:")) as connection:
-            connection.executescript(SCHEMA)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with reported(path), closing(_connect(path, "rwc")) as connection, connection:
+            connection.execute("BEGIN EXCLUSIVE")
+            if connection.execute("PRAGMA schema_version").fetchone()[0]:  # another process was first
+                raise taken
+            for statement in SCHEMA.split(";"):
+                connection.execute(statement)
             connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
-            connection.commit()
-            with atomic_write(path) as file:
-                file.write(connection.serialize())
         return cls(path)
 
     def _read_meta(self) -> tuple[EmbeddingSpace, Path]:
@@ -105,10 +107,10 @@ class Store(AbstractContextManager["Store", None]):
         [application] = connection.execute("PRAGMA application_id").fetchone()
         [version] = connection.execute("PRAGMA user_version").fetchone()
         if application != APPLICATION_ID:
-            raise ValueError(f"{self.path}: expected an index, got another SQLite file")
+            raise ValueError(f"{self.name}: expected an index, got another SQLite file")
         if version != SCHEMA_VERSION:
             got = f"got {version}: index again, into a new file"
-            raise ValueError(f"{self.path}: expected index format {SCHEMA_VERSION}, {got}")
+            raise ValueError(f"{self.name}: expected index format {SCHEMA_VERSION}, {got}")
         meta = dict(connection.execute("SELECT key, value FROM meta"))
         connection.execute("SELECT count(*) FROM files").fetchone()
         try:
@@ -116,7 +118,7 @@ class Store(AbstractContextManager["Store", None]):
             return space, Path(from_column(meta["folder"]))
         except (KeyError, ValueError, TypeError) as error:
             reason = f"its description is incomplete ({error!r})"
-            raise ValueError(f"{self.path}: expected an index, got a damaged one: {reason}") from None
+            raise ValueError(f"{self.name}: expected an index, got a damaged one: {reason}") from None
 
     def __len__(self) -> int:
         with self._using() as connection:
@@ -141,7 +143,9 @@ class Store(AbstractContextManager["Store", None]):
             for column, vector, crc in connection.execute("SELECT path, vector, crc FROM files"):
                 path = from_column(column)
                 if path not in place or not _intact(path, vector, crc):
-                    raise ValueError(f"{self.path}: expected the vector of {path} as it was written, got a damaged one")
+                    raise ValueError(
+                        f"{self.name}: expected the vector of {printable(path)} as it was written, got a damaged one"
+                    )
                 matrix[place[path]] = np.frombuffer(vector, dtype="<f4")
             return paths, torch.from_numpy(matrix.astype(np.float32, copy=False))
 
@@ -155,14 +159,19 @@ class Store(AbstractContextManager["Store", None]):
 
         `put` writes entries with their vectors [D], `copy` writes entries with the stored vector of a path (another
         one, or their own), `remove` drops paths. Raises ValueError for a vector of another width or with values that
-        are not finite.
+        are not finite, and OSError for an index that cannot be written, unless there is nothing to write.
         """
         written: list[tuple[Entry, bytes]] = []
         for entry, vector in put:
             if vector.shape != (self.space.dim,) or not vector.isfinite().all():
                 got = f"{list(vector.shape)}, {int(vector.isfinite().sum())} of them finite"
-                raise ValueError(f"vector of {entry.path}: expected {self.space.dim} finite values, got {got}")
+                raise ValueError(
+                    f"vector of {printable(entry.path)}: expected {self.space.dim} finite values, got {got}"
+                )
             written.append((entry, vector.detach().cpu().float().numpy().astype("<f4").tobytes()))
+        copy, remove = list(copy), list(remove)
+        if not (written or copy or remove):
+            return
         with self._using("IMMEDIATE") as connection:
             for entry, other in copy:
                 found = connection.execute(
@@ -170,7 +179,7 @@ class Store(AbstractContextManager["Store", None]):
                 ).fetchone()
                 if found is None or not _intact(other, *found):
                     wanted = f"{other} in {self.path}, undamaged and with the contents of {entry.path}"
-                    raise ValueError(f"copy: expected {wanted}, got none")
+                    raise ValueError(printable(f"copy: expected {wanted}, got none"))
                 written.append((entry, found[0]))
             connection.executemany(
                 "INSERT OR REPLACE INTO files (path, size, mtime_ns, sha256, crc, vector) VALUES (?, ?, ?, ?, ?, ?)",
@@ -179,11 +188,10 @@ class Store(AbstractContextManager["Store", None]):
             connection.executemany("DELETE FROM files WHERE path = ?", [(to_column(path),) for path in remove])
 
     def move(self, folder: str | Path) -> None:
-        """Record a new place of the folder."""
-        folder = Path(folder).absolute()
+        """Record a new place of the folder, which this store uses even if it cannot write it."""
+        self.folder = Path(folder).absolute()
         with self._using("IMMEDIATE") as connection:
-            connection.execute("UPDATE meta SET value = ? WHERE key = 'folder'", (to_column(folder),))
-        self.folder = folder
+            connection.execute("UPDATE meta SET value = ? WHERE key = 'folder'", (to_column(self.folder),))
 
     def version(self) -> tuple[int, int]:
         """Changes whenever the contents do, through this store or through another process."""
@@ -205,21 +213,33 @@ class Store(AbstractContextManager["Store", None]):
             yield connection
 
 
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        isolation_level=None,  # transactions begin explicitly
+        timeout=30,  # seconds to wait for another process
+        check_same_thread=False,  # a store has a lock
+    )
+
+
 @contextmanager
 def reported(path: Path) -> Iterator[None]:
     """SQLite's errors as OSError for the disk and for locks, and ValueError for the contents or a closed store."""
+    name = printable(str(path))
     try:
         yield
     except sqlite3.ProgrammingError as error:
-        raise ValueError(f"{path}: expected an open index, got: {error}") from error
+        raise ValueError(f"{name}: expected an open index, got: {error}") from error
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         # The one operational error that is about the contents: the file has other tables than an index.
         if isinstance(error, sqlite3.OperationalError) and code != sqlite3.SQLITE_ERROR:
-            raise OSError(f"{path}: {error}") from error
-        raise ValueError(f"{path}: expected an index, got another file or a damaged one: {error}") from error
+            needs = " (changes need a writable file and folder)" if code in UNWRITABLE else ""
+            raise OSError(f"{name}: {error}{needs}") from error
+        raise ValueError(f"{name}: expected an index, got another file or a damaged one: {error}") from error
     except UnicodeDecodeError as error:  # SQLite quotes the damaged text
-        raise ValueError(f"{path}: expected an index, got a damaged one: its text is not UTF-8") from error
+        raise ValueError(f"{name}: expected an index, got a damaged one: its text is not UTF-8") from error
 
 
 def to_column(path: str | Path) -> str | bytes:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from multimodal.config import check_at_least, check_one_of
+from multimodal.files import printable
 from multimodal.preprocess import Sources, decode_all, open_image, resolve
 from multimodal.results import Item, Rejected, Result, Results
 from multimodal.tasks.task_model import TaskModel
@@ -72,8 +73,11 @@ def results_of(
     """`work` on all batches: its only result for a single input, else `Results`."""
     results: Results[Result] = Results()
     for places, batch in batches(model, modality, sources, results.rejected, batch_size, doing):
+        items = items_at(model, modality, sources, places)
         with torch.inference_mode():
-            results += work(batch, places, items_at(model, modality, sources, places))
+            found = list(work(batch, places, items))
+        check_finite(torch.tensor([result.score for result in found]), [item.name for item in items])
+        results += found
     warn_rejected(results.rejected, len(sources.items), modality)
     return results[0] if sources.single else results
 
@@ -85,11 +89,23 @@ def items_at(model: TaskModel, modality: str, sources: Sources, places: Sequence
 
 
 def warn_rejected(rejected: Sequence[Rejected], total: int, modality: str = "image") -> None:
-    """One warning, at the caller's line, that counts the rejected inputs and lists the first three."""
-    if not rejected:
-        return
+    """One warning that counts the rejected inputs and lists the first three."""
+    if rejected:
+        listed = "; ".join(str(item) for item in rejected[:3]) + ("; ..." if len(rejected) > 3 else "")
+        warn(f"{len(rejected)} of {total} {modality}s could not be used: {listed}")
+
+
+def warn(message: str) -> None:
+    """A UserWarning at the line outside of this package that led here."""
     frame, level = sys._getframe(1), 2
     while frame.f_back and frame.f_globals.get("__name__", "").startswith("multimodal."):
         frame, level = frame.f_back, level + 1
-    listed = "; ".join(str(item) for item in rejected[:3]) + ("; ..." if len(rejected) > 3 else "")
-    warnings.warn(f"{len(rejected)} of {total} {modality}s could not be used: {listed}", stacklevel=level)
+    warnings.warn(printable(message), stacklevel=level)
+
+
+def check_finite(outputs: Tensor, names: Sequence[str]) -> None:
+    """Raise ValueError with the name of the first input whose outputs [B] or [B, D] are not all finite."""
+    if not outputs.isfinite().all():
+        row = int((~outputs.isfinite()).nonzero()[0, 0])
+        got = "got NaN or infinity: its weights are damaged, or its dtype is too narrow"
+        raise ValueError(printable(f"{names[row]}: expected finite outputs of the model, {got}"))

@@ -14,7 +14,7 @@ from torch import Tensor
 from multimodal.encoders import pool_by_prefix
 from multimodal.models import Embeds
 from multimodal.results import Embedded, Rejected
-from multimodal.tasks.batches import Texts, batches, sources_of, warn_rejected
+from multimodal.tasks.batches import Texts, batches, check_finite, sources_of, warn_rejected
 from multimodal.tasks.task_model import TaskModel, embedder, main_modality
 
 TEXT_BATCH = 256  # larger batches share no more prefixes, and their temporaries do not fit into a cache
@@ -58,6 +58,7 @@ def embed_named(
     for found, batch in batches(model, modality, sources, rejected, batch_size, None if quiet else "embedding"):
         with torch.inference_mode():
             parts.append(network.encode(modality, batch, normalize=True).float().cpu())  # [B, D]
+        check_finite(parts[-1], [sources.names[place] for place in found])
         places += found
     if not quiet:
         warn_rejected(rejected, len(sources.items), modality)
@@ -81,6 +82,7 @@ def embed_texts(model: TaskModel, texts: Texts) -> Tensor:
     for rows in order.split(TEXT_BATCH):
         with torch.inference_mode():
             embeddings[rows] = encode(tokens[rows].to(model.device)).float().cpu()
+    check_finite(embeddings, texts)
     return embeddings
 
 

@@ -10,10 +10,11 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
+from multimodal.config import check_at_least
 from multimodal.generation import Greedy, Strategy, with_defaults
 from multimodal.models import Generates
 from multimodal.results import Caption, Generation, Item, Results
-from multimodal.tasks.batches import Many, Texts, results_of, sources_of
+from multimodal.tasks.batches import Many, Texts, check_finite, results_of, sources_of
 from multimodal.tasks.task_model import TaskModel, require
 
 
@@ -68,6 +69,7 @@ def generate(
     >>> model.generate("a dog is").text  # doctest: +SKIP
     """
     generate_text = TextGenerator(model, "generate", strategy)
+    check_at_least(1, batch_size=batch_size)
     prompts = [texts] if isinstance(texts, str) else list(texts)
     results: Results[Generation] = Results()
     for start in range(0, len(prompts), batch_size):
@@ -76,6 +78,7 @@ def generate(
             written = generate_text({"text": model.tokenizer(chunk).to(model.device)}, [""] * len(chunk))
         else:
             written = generate_text({}, chunk)
+        check_finite(torch.tensor([score for _, score in written]), chunk)
         results += [Generation(prompt, *each) for prompt, each in zip(chunk, written, strict=True)]
     return results[0] if isinstance(texts, str) else results
 

@@ -3,9 +3,11 @@
 D = dimensions of the space, N = vectors in the index
 """
 
+import os
+from collections.abc import Generator
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -13,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from multimodal.config import check_at_least
+from multimodal.files import printable
 from multimodal.results import Hit, Rejected, Results
 from multimodal.retrieval import EmbeddingSpace, Store, nearest
-from multimodal.tasks.batches import items_at, sources_of, warn_rejected
+from multimodal.tasks.batches import items_at, sources_of, warn, warn_rejected
 from multimodal.tasks.embed import embed_named, embed_texts
 from multimodal.tasks.indexing import Changes, Indexing, sources_at
 from multimodal.tasks.pairs import match
@@ -49,10 +52,9 @@ class Index(AbstractContextManager["Index", None]):
         store = Store(path)
         if store.space != _space(model):
             store.close()
-            raise ValueError(
-                f"{path}: expected {store.space}, with which the index was built, got {_space(model)}: vectors of two "
-                "models cannot be compared; use that model, or another path for a new index"
-            )
+            expected = f"{path}: expected {store.space}, with which the index was built, got {_space(model)}"
+            advice = "vectors of two models cannot be compared; use that model, or another path for a new index"
+            raise ValueError(printable(f"{expected}: {advice}"))
         return cls(model, store)
 
     def update(self, batch_size: int | None = None) -> Changes:
@@ -61,28 +63,38 @@ class Index(AbstractContextManager["Index", None]):
         An interrupted update keeps its progress, and the next one continues from there.
         """
         if not self.folder.is_dir():
-            raise FileNotFoundError(f"folder: expected a folder, got {self.folder}, which does not exist")
+            got = printable(f"{self.folder}, which does not exist")
+            raise FileNotFoundError(f"folder: expected a folder, got {got}")
         indexing = Indexing(self.model, self._store, self.modality)
         files = indexing.run(batch_size)
         self.changes, self.rejected = indexing.changes, indexing.rejected
         warn_rejected(self.rejected, files, self.modality)
         return self.changes
 
-    def search(self, query: Any, k: int = 5, rerank: int = 0) -> Results[Hit]:
+    @overload
+    def search(self, query: str | Path | bytes, k: int = ..., rerank: int = ...) -> Results[Hit]: ...
+    @overload
+    def search(self, query: Any, k: int = ..., rerank: int = ...) -> Any: ...  # Results[Hit], or a list of them
+    def search(self, query: Any, k: int = 5, rerank: int = 0) -> Any:
         """The `k` files nearest to `query`, best first: `Hit.path`, `Hit.score` (cosine), `Hit.image`.
 
         query: a str is always a text; a float tensor or array [D] or [1, D] is an embedding of any length but
-            zero; a Path, bytes or a PIL image is an input of the indexed modality.
+            zero; a Path, bytes or a PIL image is an input of the indexed modality. Several of these, in a list or as
+            an array of embeddings [Q, D], give a list of `Results`, one per query.
         k: the number of hits, fewer if the index holds fewer.
         rerank: the number of nearest hits that a model with a matching head scores again; their `Hit.score` is then
             the probability that the text describes the image, and they come before the other hits.
 
         The search is exact: every vector is compared, and all of them stay in memory after the first search.
         Equal scores are in the order of their paths. `Hit.path` is relative to the working directory if it lies
-        inside. Raises ValueError for k < 1 or any other query, InputError for an input that cannot be read.
+        inside. Warns of a str that is the path of a file. Raises ValueError for k < 1 or any other query, InputError
+        for an input that cannot be read.
         """
         check_at_least(1, k=k)
         check_at_least(0, rerank=rerank)
+        array = isinstance(query, np.ndarray | Tensor) and len(query) != 1 and self._holds_queries(query)
+        if array or isinstance(query, list | tuple | Generator):
+            return [self.search(each, k, rerank) for each in query]
         if rerank:
             require(self.model, "match")
             if not isinstance(query, str):
@@ -102,10 +114,18 @@ class Index(AbstractContextManager["Index", None]):
             hits = sorted(matched, key=lambda hit: -hit.score) + hits[rerank:]
         return Results(hits[:k])
 
+    def _holds_queries(self, array: Any) -> bool:
+        """Whether an array holds strings, embeddings [Q, D], or a batch of inputs."""
+        embeddings = array.ndim == 2 and array.shape[1] == self._store.space.dim
+        strings = isinstance(array, np.ndarray) and array.dtype.kind in "OU"
+        return embeddings or strings or array.ndim == self.model.inputs[self.modality].item_ndim + 1
+
     def _embed(self, query: Any) -> Tensor:
         """[D], of unit length"""
         dim = self._store.space.dim
         if isinstance(query, str):
+            if os.path.isfile(os.path.expanduser(query)):
+                warn(f"query: {query} is a file, but a str is searched for as a text: for the file, pass a Path")
             return embed_texts(self.model, query)[0]
         if isinstance(query, np.ndarray) and query.dtype.kind == "f":
             query = torch.from_numpy(query)
@@ -118,8 +138,8 @@ class Index(AbstractContextManager["Index", None]):
             return F.normalize(vector, dim=0)
         sources = sources_of(self.model, self.modality, query)
         if not sources.single:
-            got = f"{len(sources.items)} {self.modality}s"
-            raise ValueError(f"query: expected one text, {self.modality} or embedding, got {got}")
+            got = f"{len(sources.items)} {self.modality}s that are not in a list"
+            raise ValueError(f"query: expected texts, {self.modality}s or embeddings, got {got}")
         return embed_named(self.model, sources, self.modality).embeddings[0]
 
     @property
@@ -168,9 +188,9 @@ def index_folder(model: TaskModel, folder: str | Path, path: str | Path, *, batc
     require(model, "search")
     folder = Path(folder)
     if not folder.exists():
-        raise FileNotFoundError(f"folder: expected a folder, got {folder}, which does not exist")
+        raise FileNotFoundError(printable(f"folder: expected a folder, got {folder}, which does not exist"))
     if not folder.is_dir():
-        raise ValueError(f"folder: expected a folder, got {folder}, which is a file")
+        raise ValueError(printable(f"folder: expected a folder, got {folder}, which is a file"))
     folder = folder.resolve()
     with suppress(FileExistsError):
         Store.create(path, _space(model), folder).close()
@@ -179,8 +199,9 @@ def index_folder(model: TaskModel, folder: str | Path, path: str | Path, *, batc
         if index.folder != folder:
             if index.folder.is_dir() and not index.folder.samefile(folder):
                 got = f"got the index of {index.folder}: use another path"
-                raise ValueError(f"{path}: expected the index of {folder}, {got}")
-            index._store.move(folder)
+                raise ValueError(printable(f"{path}: expected the index of {folder}, {got}"))
+            with suppress(OSError):  # a read-only index on a share that is mounted elsewhere
+                index._store.move(folder)
         index.update(batch_size)
         opened.pop_all()  # it stays open
     return index

@@ -5,6 +5,7 @@ import stat
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,7 +86,9 @@ class Indexing:
     ) -> None:
         """Update the store, and `known`, `by_contents` and `changes` with it."""
         remove = remove & self.known.keys()
-        self.store.update(put, copy, remove)
+        times_only = not put and not remove and all(entry.path == other for entry, other in copy)
+        with suppress(OSError) if times_only else nullcontext():  # a read-only index of the same contents is up to date
+            self.store.update(put, copy, remove)
         now = (len(put), known, len(remove))
         self.changes = Changes(*(a + b for a, b in zip(self.changes, now, strict=True)))
         for name in remove:

@@ -70,6 +70,7 @@ class RunConfig:
     stages: tuple[StageConfig, ...] = ()  # one after the other; empty: the whole run is one
     seed: int = 0
     cache_size: int | None = None  # side at which decoded images are kept; None: 9/8 of the model's image_size
+    max_cache_gb: float = 8.0  # memory for decoded images (2**30 bytes); those above are decoded for each batch again
     precision: str = "auto"  # "float32", "bfloat16", or whichever is faster on this device
     start_from: str | None = None  # what `load` takes: the model whose weights and preprocessors the run starts with
     change_inputs: bool = False  # let [inputs] and [model] read inputs in another way than the model of `start_from`

@@ -93,6 +93,7 @@ class Run:
         self.mixture = Mixture(
             config.data, root, self.inputs, image_size=first.image_size or 1, cache_size=cache_size,
             batch_size=first.batch_size, seed=config.seed, rank=rank(), world_size=world_size(), progress=rank() == 0,
+            max_cache_bytes=int(config.max_cache_gb * 2**30),
         )  # fmt: skip
         if rank() == 0:
             print(self.mixture.summary())

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from multimodal.models import cast
 from multimodal.training.config import OptimizerConfig
 
 NEWTON_SCHULZ_STEPS = 5
@@ -113,7 +114,7 @@ class MasterWeights:
         trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         self.masters = {name: nn.Parameter(p.detach().clone()) if narrow else p for name, p in trained.items()}
         self.pairs = [(p, self.masters[name]) for name, p in trained.items()] if narrow else []
-        module.to(dtype)
+        cast(module, dtype)
 
     def pull_gradients(self) -> None:
         """Move the gradients of the parameters to the copies."""

@@ -23,7 +23,8 @@ from multimodal.zoo import load
 from multimodal.zoo.build import POSITIONS, put_weights, stored
 
 # What may change between the start of a run and its continuation.
-MAY_CHANGE = ("name", "validation", "log_every", "evaluate_every", "checkpoint_every", "workers", "card")
+EVERY = ("log_every", "evaluate_every", "checkpoint_every")
+MAY_CHANGE = ("name", "validation", *EVERY, "workers", "card", "max_cache_gb")
 OF_TOKENIZER = ("vocab_size", "context_length", "eos_id")
 # Fields of encoders and decoders that are set by the run, or by the other parts of the model
 MAY_DIFFER = ("dropout", "image_size", "memory_width", *OF_TOKENIZER)

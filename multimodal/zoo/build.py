@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from multimodal.config import fill
 from multimodal.layers import resize_positions
 from multimodal.model import Model
-from multimodal.models import build_model, encoder_configs
+from multimodal.models import build_model, cast, compute_dtype, encoder_configs
 from multimodal.zoo.contract import check_contract, contract
 from multimodal.zoo.formats import Checkpoint
 from multimodal.zoo.weights import CheckpointError, wrap_errors
@@ -107,20 +107,19 @@ def with_positions(checkpoint: Checkpoint, image_size: int | None, interpolate: 
 
 
 def _fill(network: nn.Module, tensors: dict[str, Tensor], device: torch.device, dtype: torch.dtype) -> None:
-    """Replace the tensors of a network, possibly on the meta device, by copies of `tensors`; tied ones stay tied."""
+    """Replace the tensors of a network, possibly on the meta device, by copies of `tensors`; tied ones stay tied.
+
+    Raises CheckpointError for tensors with NaN or infinity, of a run that diverged or beyond the range of `dtype`.
+    """
     for name, place in stored(network).items():
-        copy = tensors[name].to(device, _dtype(place, dtype), copy=True).contiguous()
+        copy = tensors[name].to(device, compute_dtype(place, dtype), copy=True).contiguous()
+        # The extremes show NaN and infinity, in one pass without a temporary.
+        if copy.is_floating_point() and copy.numel() and not torch.stack(copy.aminmax()).isfinite().all():
+            raise CheckpointError(f"weights: expected finite numbers in {dtype}, got NaN or infinity in {name}")
         torch.utils.swap_tensors(
             place, nn.Parameter(copy, requires_grad=False) if isinstance(place, nn.Parameter) else copy
         )
-    network.to(device)
-    for buffer in network.buffers():
-        buffer.data = buffer.data.to(_dtype(buffer, dtype))
-
-
-def _dtype(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
-    """`dtype` for floating point; learned scalars keep float32."""
-    return dtype if tensor.is_floating_point() and tensor.ndim else tensor.dtype
+    cast(network, dtype, device)  # buffers that no file has
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from multimodal.files import atomic_write, write_text
+from multimodal.files import atomic_write, local_path, write_text
 from multimodal.zoo.hub import CONFIGS, OTHER_FILES, locate
 from multimodal.zoo.load import load
 from multimodal.zoo.save import save_folder
@@ -38,7 +38,7 @@ def download(name: str, to: str | Path) -> list[Path]:
             }
             table = {"model_cfg": source.format.model_cfg, "preprocess_cfg": preprocess}
             write_text(folder / OPEN_CLIP_CONFIG, json.dumps(table, indent=1) + "\n")
-    return sorted(Path(to).iterdir())
+    return sorted(local_path(to).iterdir())
 
 
 def convert(name: str | Path, to: str | Path, dtype: torch.dtype | None = None, **options: Any) -> Path:
@@ -50,13 +50,13 @@ def convert(name: str | Path, to: str | Path, dtype: torch.dtype | None = None, 
     card = {key: value for key, value in model.card.items() if key != "contract"}
     with new_folder(to) as folder:
         save_folder(folder, model.name, model.network, model.inputs, card, dtype)
-    return Path(to)
+    return local_path(to)
 
 
 @contextmanager
 def new_folder(to: str | Path) -> Iterator[Path]:
     """A new folder that becomes `to` when the block ends without an error."""
-    to = Path(to)
+    to = local_path(to)
     if to.exists():
         raise ValueError(f"to: expected a new folder, got {to}, which exists")
     to.parent.mkdir(parents=True, exist_ok=True)

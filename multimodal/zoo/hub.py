@@ -33,13 +33,13 @@ class Source(NamedTuple):
 
 def is_tag(name: str) -> bool:
     """Whether `name` is one of open_clip, "architecture:tag"."""
-    return ":" in name and not name.startswith(PREFIX)
+    return ":" in name and not name.startswith((PREFIX, "file:"))
 
 
 def is_hub_name(name: str) -> bool:
     """Whether `name` may be the name of a checkpoint on a hub, and not a path."""
     repo = name.removeprefix(PREFIX)
-    return is_tag(name) or (repo.count("/") == 1 and not repo.startswith((".", "~", "/")))
+    return is_tag(name) or (repo.count("/") == 1 and not repo.startswith((".", "~", "/", "file:")))
 
 
 def locate(name: str, fetch: bool = False) -> Source:

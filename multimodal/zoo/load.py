@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from multimodal.files import local_path
 from multimodal.model import Model
 from multimodal.zoo.build import build, with_positions
 from multimodal.zoo.catalogue import SHIPPED
@@ -33,9 +34,11 @@ def load(
 
     name: one that `models()` lists ("small", "ViT-B-32:laion2b_s34b_b79k"), a repository of a hub
         ("hf-hub:org/name" or "org/name"), a folder (of a run, of open_clip or of transformers), an original BLIP
-        file or, with `weights`, an architecture of open_clip. Folders and files never touch the network.
-    weights: the file with the weights of the architecture `name`. It says nothing about images, so they are
-        normalised as by OpenAI's CLIP, which is open_clip's default for such files; a folder or a tag says how.
+        file or, with `weights`, an architecture of open_clip. Folders and files never touch the network; `~` and
+        file:// may begin their paths.
+    weights: the file with the weights of the architecture `name`, or a folder with one such file. It says nothing about
+        images, so they are normalised as by OpenAI's CLIP, which is open_clip's default for such files; a folder of
+        open_clip or a tag says how. What a training script saved beside the weights is skipped.
     tokenizer: the folder of a tokenizer that is not beside the weights.
     device: by default CUDA, MPS or the CPU, whichever is available first.
     dtype: in which the network computes; by default bfloat16 if the device multiplies it several times as fast
@@ -72,10 +75,11 @@ def load(
 def find(name: str, weights: str | Path | None = None) -> Source:
     """Where the checkpoint is. Raises FileNotFoundError."""
     if weights is not None:
-        if not Path(weights).exists():
+        path = local_path(weights)
+        if not path.exists():
             raise FileNotFoundError(f"weights: expected a file, got {weights}, which does not exist")
-        return Source(Path(weights), OpenClipFormat.of_architecture(name, name))
-    path = SHIPPED.get(name, Path(name))
+        return Source(path, OpenClipFormat.of_architecture(name, name))
+    path = SHIPPED.get(name, local_path(name))
     if path.is_dir() or path.is_file():
         return Source(path)
     if not is_hub_name(name):
@@ -89,7 +93,7 @@ def find(name: str, weights: str | Path | None = None) -> Source:
 def open_source(source: Source, tokenizer: str | Path | None) -> Checkpoint:
     """The checkpoint in the format that the source names, or in one that recognises it."""
     format = source.format or recognise(source.path)
-    return format.open(source.path, None if tokenizer is None else Path(tokenizer))
+    return format.open(source.path, None if tokenizer is None else local_path(tokenizer))
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from multimodal.files import atomic_write, write_text
+from multimodal.files import atomic_write, local_path, write_text
 from multimodal.metrics import read_measures
 from multimodal.model import Model
-from multimodal.models import MODELS
+from multimodal.models import MODELS, compute_dtype
 from multimodal.preprocess.preprocessor import Preprocessor, save_preprocessor
 from multimodal.zoo.build import build, stored
 from multimodal.zoo.contract import contract
@@ -40,7 +40,7 @@ def save_folder(
     """
     from safetensors.torch import save
 
-    folder = Path(folder)
+    folder = local_path(folder)
     weights = save({key: _rounded(tensor, dtype) for key, tensor in stored(network).items()})
     with atomic_write(folder / WEIGHTS) as file:
         file.write(weights)
@@ -62,7 +62,7 @@ def save_folder(
 
 def load_folder(folder: str | Path, device: torch.device, dtype: torch.dtype) -> Model:
     """The model in a folder that `save_folder` has written."""
-    return build(OwnFormat().open(Path(folder), None), device, dtype)
+    return build(OwnFormat().open(local_path(folder), None), device, dtype)
 
 
 def update_card(folder: str | Path, card: dict[str, Any], charts: Mapping[str, bytes] | None = None) -> None:
@@ -70,7 +70,7 @@ def update_card(folder: str | Path, card: dict[str, Any], charts: Mapping[str, b
 
     Golden vectors and the contract are kept unless `card` has its own.
     """
-    path = Path(folder) / CONFIG
+    path = local_path(folder) / CONFIG
     for name, data in (charts or {}).items():
         with atomic_write(path.with_name(name)) as file:
             file.write(data)
@@ -110,6 +110,6 @@ def card_text(name: str, card: dict[str, Any]) -> str:
 
 
 def _rounded(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """A parameter in `dtype`. Scalars and buffers (counts and statistics) keep theirs."""
-    rounds = isinstance(tensor, nn.Parameter) and tensor.ndim > 0
-    return tensor.detach().to("cpu", dtype if rounds else None).contiguous()
+    """A parameter in `dtype`, see `compute_dtype`. Buffers (counts and statistics) keep theirs."""
+    rounded = compute_dtype(tensor, dtype) if dtype is not None and isinstance(tensor, nn.Parameter) else None
+    return tensor.detach().to("cpu", rounded).contiguous()

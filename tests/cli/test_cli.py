@@ -1,11 +1,14 @@
 """What commands print, where, and with which exit code."""
 
 import importlib
+import io
+import os
 import re
 import subprocess
 import sys
 import warnings
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ import pytest
 import multimodal
 from multimodal.cli import COMMANDS, main
 from multimodal.generation import Beam, Greedy
+from multimodal.results import to_plain
 from tests.cli.conftest import RUN
 
 NAMES = [command.__name__ for command in COMMANDS]
@@ -217,7 +221,7 @@ def test_classify_with_a_third_party_folder(run, photos, tmp_path):
     assert "caption" in done.line
 
 
-def test_ask_match_and_rerank(run, photos, tmp_path):
+def test_ask_match_and_rerank(run, photos, tmp_path, monkeypatch):
     from tests.zoo.checkpoints import saved_blip
 
     answerer = saved_blip(tmp_path / "vqa", "ForQuestionAnswering")
@@ -232,6 +236,10 @@ def test_ask_match_and_rerank(run, photos, tmp_path):
     model = multimodal.load(matcher)
     done = run("match", photos, "a cat", "--model", matcher, "--json")
     assert done.json["results"] == model.match(photos, "a cat").to_dict()["results"]
+    for command, name in (("ask", answerer), ("match", matcher)):
+        feed(monkeypatch, f"{photos / '0.png'}\n{photos / 'sub folder' / '4.png'}\n".encode())
+        found = run(command, photos / "1.png", "-", "a cat", "--model", name, "--json").json["results"]
+        assert [Path(result["image"]).name for result in found] == ["1.png", "0.png", "4.png"]
     run("index", photos, "--out", tmp_path / "x.db", "--model", matcher)
     found = run("search", tmp_path / "x.db", "a cat", "--rerank", 6, "-k", 6, "--model", matcher, "--json")
     scores = {result["image"]: result["score"] for result in done.json["results"]}
@@ -283,3 +291,69 @@ def test_a_closed_pipe_is_no_error():
 def test_an_unexpected_error_keeps_its_traceback():
     with pytest.raises(TypeError):
         main([5])  # type: ignore[list-item]
+
+
+LABELS = {
+    "two options": (["--labels", "cat", "--labels", "dog"], ["cat", "dog"]),
+    "three, one of them a list": (["--labels", "cat", "--labels", "dog, bird", "--labels", "fox"], "cat dog bird fox"),
+    "quotes": (["--labels", '"cat, sitting",dog'], ["cat, sitting", "dog"]),
+    "quotes in quotes": (["--labels", '"a ""big"" cat", dog'], ['a "big" cat', "dog"]),
+    "a quote within": (["--labels", "5\" nail,dog's ball"], ['5" nail', "dog's ball"]),
+    "blanks": (["--labels", ' cat , "dog",bird '], ["cat", "dog", "bird"]),
+    "a file": (["--labels", "@{file}"], ["dog, lying", "fox"]),
+    "a file and labels": (["--labels", "@{file}", "--labels", "cat"], ["dog, lying", "fox", "cat"]),
+    "a file in a list": (["--labels", "cat,@{file},bird"], ["cat", "dog, lying", "fox", "bird"]),
+    "two files": (["--labels", "@{file}", "--labels", '"@{comma}"'], ["dog, lying", "fox", "cat"]),
+    "a comma in its name": (["--labels", '"@{comma}",bird'], ["cat", "bird"]),
+}
+
+
+@pytest.mark.parametrize(("arguments", "labels"), LABELS.values(), ids=LABELS)
+def test_labels_add_up(run, folder, photos, tmp_path, monkeypatch, arguments, labels):
+    monkeypatch.chdir(tmp_path)
+    Path("labels.txt").write_text("\ufeffdog, lying\r\n\n  fox \n", encoding="utf-8")
+    Path("a,b.txt").write_text("cat\n")
+    arguments = [each.format(file="labels.txt", comma="a,b.txt") for each in arguments]
+    found = run("classify", photos / "0.png", *arguments, "--model", folder, "--json").json["results"][0]["scores"]
+    assert sorted(found) == sorted(labels.split() if isinstance(labels, str) else labels)
+    if "@labels.txt" not in arguments:
+        done = run("demo", "--photos", photos, "--out", "demo.html", *arguments, "--model", folder)
+        assert done.code == 0
+        assert f"{len(found)} labels" in Path("demo.html").read_text(encoding="utf-8")
+
+
+def test_a_label_that_is_given_twice(run, folder, photos):
+    done = run("classify", photos / "0.png", "--labels", "cat,dog", "--labels", "cat", "--model", folder, "--json")
+    assert "'cat'" in done.line
+    assert sorted(done.json["results"][0]["scores"]) == ["cat", "cat #2", "dog"]
+
+
+def feed(monkeypatch, data: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\n\n"])
+@pytest.mark.parametrize("command", ["classify", "caption", "embed"])
+def test_images_from_stdin(run, folder, photos, tmp_path, monkeypatch, command, end):
+    strange = photos / "sub folder" / os.fsdecode(b"caf\xe9 1.png")
+    (photos / "1.png").rename(strange)
+    names = [photos / "0.png", strange, photos / "2.png"]
+    more = {"classify": ("--labels", "cat,dog"), "caption": (), "embed": ("--out", tmp_path / "x.npz")}[command]
+    feed(monkeypatch, end.join(os.fsencode(name) for name in names) + end)
+    done = run(command, photos / "3.png", "-", *more, "--model", folder, "--json")
+    assert done.code == 0
+    if command == "embed":
+        assert done.json["embedded"] == 4
+        with np.load(tmp_path / "x.npz") as file:
+            assert file["names"].tolist() == [str(photos / "3.png"), *map(str, names)]
+    else:
+        listed = [result["image"] for result in done.json["results"]]
+        assert listed == [str(photos / "3.png"), *(to_plain(str(name)) for name in names)]
+    feed(monkeypatch, b"")
+    done = run(command, "-", *more, "--model", folder)
+    assert (done.code, "found none on stdin" in done.line) == (2, True)
+    feed(monkeypatch, b"no.png\n")
+    assert "no.png" in run(command, "-", *more, "--model", folder).line
+    (photos / "0.png").write_bytes(b"broken")
+    feed(monkeypatch, b"\n".join(os.fsencode(name) for name in names))
+    assert run(command, "-", *more, "--model", folder).code == 1  # an image that was named is left out

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -61,7 +62,11 @@ def test_labels_and_templates(run, folder, photos, tmp_path):
     def classify(*more: str):
         return run("classify", photos / "0.png", "--model", folder, *more)
 
-    refused(classify("--labels", "cat,cat"), "'cat'")
+    refused(classify("--labels", '"cat" sitting,dog'), "CSV")
+    refused(classify("--labels", 'cat,"dog'), "CSV")
+    refused(classify("--labels", ""), "separated by commas")
+    refused(classify(*LABELS, "--labels", "@no.txt"), "no.txt")
+    refused(classify("--labels", "bird,@no.txt"), "no.txt")
     refused(classify(*LABELS, "--templates", "no place"), "no place")
     (tmp_path / "empty.txt").write_text("\n")
     refused(classify("--labels", f"@{tmp_path / 'empty.txt'}"), "at least one")
@@ -167,7 +172,7 @@ def test_strange_file_names_are_escaped(run, folder, photos):
     assert len(done.out.splitlines()) == 1
     assert r"a\nb\x1b[31m\udcff.png" in done.out
     done = run("caption", strange, "--model", folder, "--json")
-    assert done.json["results"][0]["image"] == str(strange)
+    assert done.json["results"][0]["image"] == str(strange).replace("\udcff", r"\udcff")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signal")
@@ -194,3 +199,107 @@ def test_ctrl_c_is_quiet(tmp_path, run):
     assert out == ""
     assert "Traceback" not in err
     assert "--resume" in err.splitlines()[-1]
+
+
+@pytest.fixture(params=["fifo", "device", "link to a device"])
+def irregular(request, tmp_path):
+    """A path that is no regular file, as something other than which it must not end."""
+    path = tmp_path / "out"
+    if request.param == "fifo":
+        os.mkfifo(path)
+    elif request.param == "device":
+        path = Path(os.devnull)
+    else:
+        path.symlink_to(os.devnull)
+    mode = path.stat().st_mode
+    yield path
+    assert path.stat().st_mode == mode
+    assert path.is_symlink() == request.param.startswith("link")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such files")
+@pytest.mark.parametrize("command", ["embed", "index", "demo", "shapes", "convert", "download", "train"])
+def test_outputs_that_are_no_regular_files(run, folder, photos, tmp_path, irregular, command):
+    (tmp_path / "run.toml").write_text(RUN)
+    arguments = {
+        "embed": (photos, "--out", irregular, "--model", folder),
+        "index": (photos, "--out", irregular, "--model", folder),
+        "demo": ("--photos", photos, "--out", irregular, "--model", folder),
+        "shapes": ("--out", irregular, "--train", 1, "--val", 1),
+        "convert": (folder, "--to", irregular),
+        "download": ("ViT-B-32:openai", "--to", irregular),
+        "train": (tmp_path / "run.toml", "--data", tmp_path, "--out", irregular),
+    }
+    done = run(command, *arguments[command])
+    refused(done)
+    assert command == "download" or irregular.name in done.line or os.devnull in done.line
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights")
+@pytest.mark.parametrize("command", ["embed", "index", "demo"])
+@pytest.mark.parametrize("kind", ["link", "dangling link"])
+def test_outputs_go_through_links(run, folder, photos, tmp_path, command, kind):
+    real, link = tmp_path / "real", tmp_path / "link"
+    if kind == "link" and command != "index":
+        real.write_bytes(b"old")
+    elif kind == "link":
+        real.touch()
+    link.symlink_to(real)
+    flag = ("--photos",) if command == "demo" else ()
+    assert run(command, *flag, photos, "--out", link, "--model", folder).code == 0
+    assert link.is_symlink()
+    assert real.read_bytes()[:4] == {"embed": b"PK\3\4", "index": b"SQLi", "demo": b"<!do"}[command]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signal")
+@pytest.mark.parametrize("delay", [0.0, 0.02, 0.1, 0.3, 0.6])
+def test_ctrl_c_twice_leaves_the_index_whole(run, folder, draw, tmp_path, delay):
+    for i in range(300):
+        draw(tmp_path / "many" / f"{i}.png", i, size=(400, 300))
+    out = tmp_path / "x.db"
+    command = ["index", tmp_path / "many", "--out", out, "--model", folder]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "multimodal.cli", *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None and not out.exists():
+        time.sleep(0.01)
+    time.sleep(delay)
+    process.send_signal(signal.SIGINT)
+    time.sleep(delay / 4)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode in (130, -signal.SIGINT, 0)  # 0: it was done already
+    done = run(*command, "--json")
+    assert done.code == 0, done.err
+    assert done.json["images"] == 300
+    assert done.json["embedded"] + done.json["known"] == 300
+    assert not out.with_name("x.db-journal").exists()
+
+
+@pytest.mark.parametrize("others", ["same", "another folder", "another model"])
+def test_two_processes_that_create_one_index(folder, other_folder, photos, draw, tmp_path, others):
+    draw(tmp_path / "others" / "1.png", 1)
+    second = tmp_path / "others" if others == "another folder" else photos
+    model = other_folder if others == "another model" else folder
+    out = tmp_path / "x.db"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "multimodal.cli", "index", images, "--out", out, "--model", name],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for images, name in ((photos, folder), (second, model))
+    ]
+    done = [(*process.communicate(timeout=120), process.returncode) for process in processes]
+    losers = [err for _, err, code in done if code]
+    assert all(code in (0, 2) for *_, code in done), done
+    assert len(losers) == (others != "same"), done
+    for line in losers:
+        assert len(line.splitlines()) == 1
+        assert "expected the index of" in line or "with which the index was built" in line

@@ -15,6 +15,30 @@ def load_images(source, size, resize="crop"):
     return load_inputs(source, inputs, size, Augment(), progress=False)["image"].items
 
 
+@pytest.mark.parametrize(
+    "transform",
+    [
+        ImageTransform(16, (0.5,) * 3, (0.5,) * 3, "squash", "bilinear"),
+        ImageTransform(16, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), "pad"),
+        ImageTransform(16, resize="pad", interpolation="bilinear"),
+        ImageTransform(16, resize="crop_floor", interpolation="bilinear"),
+        ImageTransform(16, resize="crop_floor"),
+        ImageTransform(16, (0, 0, 0), (1, 1, 1), "squash"),
+        ImageTransform(16),
+    ],
+)
+@pytest.mark.parametrize("max_bytes", [10**6, 0])
+def test_training_sees_what_inference_sees(tmp_path, noise, transform, max_bytes):
+    (tmp_path / "cat").mkdir()
+    for i, shape in enumerate([(33, 50), (50, 33), (16, 16), (21, 90)]):
+        (tmp_path / f"cat/{i}.png").write_bytes(png(noise(i, *shape)))
+    source = open_source(tmp_path)
+    cache = load_inputs(source, {"image": transform}, 16, Augment(1.0, flip=False), False, max_bytes)["image"]
+    pixels = torch.stack([cache.item(row, 0, 16) for row in range(4)])
+    expected = torch.stack([transform.read(entry.inputs["image"]) for entry in source.entries])
+    torch.testing.assert_close(transform.normalize(pixels), expected)
+
+
 def png(array):
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, "PNG")

@@ -201,7 +201,6 @@ def test_what_cannot_be_used_is_counted_and_named(mix, root, tar_bytes, pairs):
         (lambda mix: mix(MANY, batch_size=0), "batch_size: expected at least 1, got 0"),
         (lambda mix: mix(MANY, rank=2, world_size=2), "rank 2, world_size 2, batch_size 8"),
         (lambda mix: mix(MANY, world_size=3), "rank 0, world_size 3, batch_size 8"),
-        (lambda mix: mix(MANY, max_cache_bytes=1000), "20 images at 8 x 8 take 0.0 GB"),
         (lambda mix: mix(MANY).batch(-1), "step: expected 0 or more, got -1"),
         (lambda mix: DataConfig("a", weight=0), "weight of a: expected a number above 0, got 0"),
         (lambda mix: DataConfig("a", label_probability=1.5), "label_probability of a: expected 0 to 1, got 1.5"),
@@ -313,8 +312,31 @@ def test_a_mixture_without_images(signals, tokenizer):
     assert set(batch.inputs) == {"signal", "text"}
     longest = max(int(name.split("/")[1]) for name in batch.names if name.startswith("lengths"))
     assert batch.inputs["signal"].shape == (4, longest)  # collated across sources
-    with pytest.raises(ValueError, match=r"the inputs up to .*signals\.tar take 0.0 GB"):
-        Mixture(configs, signals, inputs, batch_size=4, progress=False, max_cache_bytes=40)
+    on_demand = Mixture(configs, signals, inputs, batch_size=4, progress=False, max_cache_bytes=40)
+    assert any(source.inputs["signal"].items is None for source in on_demand.sources)
+    assert torch.equal(on_demand.batch(0).inputs["signal"], mixture.batch(0).inputs["signal"])
+
+
+@pytest.mark.parametrize("limit", [0, 1000, 12 * 8 * 8 * 3, 20 * 8 * 8 * 3, 24 * 8 * 8 * 3 - 1])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_that_exceed_the_memory_give_the_same_batches(mix, limit, workers):
+    kept, on_demand = mix(MANY, FEW), mix(MANY, FEW, max_cache_bytes=limit)
+    sizes = [sum(cache.nbytes for cache in source.inputs.values()) for source in on_demand.sources]
+    assert sum(sizes) <= limit
+    assert 0 in sizes
+    for expected, got in zip(kept.batches(0, 6, 0), on_demand.batches(0, 6, workers), strict=True):
+        assert torch.equal(got.inputs["image"], expected.inputs["image"])
+        assert got.names == expected.names
+
+
+def test_an_image_that_vanishes_during_training_is_named(root, mix):
+    (root / "photos/cat").mkdir(parents=True)
+    for name in "ab":
+        Image.new("RGB", (9, 9)).save(root / f"photos/cat/{name}.png")
+    mixture = mix(DataConfig("photos"), batch_size=2, max_cache_bytes=0)
+    (root / "photos/cat/b.png").unlink()
+    with pytest.raises(ValueError, match=r"cat/b\.png: it was readable at the start, got no such file"):
+        mixture.batch(0)
 
 
 def test_a_mixture_of_texts(root, tokenizer):

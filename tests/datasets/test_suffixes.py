@@ -29,9 +29,9 @@ def test_every_image_suffix_is_accepted_everywhere(suffix, jpeg, shard, tmp_path
 
 
 def test_other_suffixes_are_accepted_nowhere(jpeg, shard, tmp_path):
-    path = tmp_path / "data" / "cat" / "a.heic"
+    path = tmp_path / "data" / "cat" / "a.dat"
     path.parent.mkdir(parents=True)
-    path.write_bytes(jpeg(0))
+    path.write_bytes(b"no image")
     assert resolve(tmp_path / "data").items == []
     assert len(read_folder(tmp_path / "data")) == 0
-    assert len(read_tar(shard([("a.heic", jpeg(0)), ("a.txt", b"a cat")]))) == 0
+    assert len(read_tar(shard([("a.dat", jpeg(0)), ("a.txt", b"a cat")]))) == 0

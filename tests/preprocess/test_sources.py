@@ -1,7 +1,12 @@
 import dataclasses
+import io
 import os
 import threading
+import zipfile
+from base64 import b64encode
+from collections import deque
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -145,7 +150,7 @@ def test_lists(tree):
 
 
 def test_batches():
-    for batch in (torch.rand(3, 3, 4, 4), np.random.default_rng(0).random((3, 4, 4, 3))):
+    for batch in (torch.rand(3, 3, 4, 5), np.random.default_rng(0).random((3, 4, 4, 3))):
         sources = resolve(batch)
         assert sources.names == ["images[0]", "images[1]", "images[2]"]
         assert (sources.single, sources.strict) == (False, True)
@@ -154,13 +159,121 @@ def test_batches():
     assert resolve(torch.zeros(0, 3, 4, 4)).items == []
 
 
+def closed():
+    file = io.BytesIO()
+    file.close()
+    return file
+
+
+def unseekable(path):
+    """A stream that can be read once, such as a response from a server."""
+    reader, writer = os.pipe()
+    os.write(writer, path.read_bytes())
+    os.close(writer)
+    return open(reader, "rb")
+
+
+def written(path):
+    """A buffer as an image has just been saved to: its position is the end."""
+    buffer = io.BytesIO()
+    buffer.write(path.read_bytes())
+    return buffer
+
+
+ONE = {
+    "BytesIO": lambda path: io.BytesIO(path.read_bytes()),
+    "a buffer at its end": written,
+    "an open file": lambda path: path.open("rb"),
+    "a file in text mode": lambda path: path.open(encoding="latin-1"),
+    "a stream": unseekable,
+    "a member of an archive": lambda path: member(path),
+    "a row with bytes": lambda path: {"bytes": path.read_bytes(), "path": None},
+    "a row with both": lambda path: {"bytes": path.read_bytes(), "path": "elsewhere.png"},
+    "a row with a path": lambda path: {"bytes": None, "path": str(path)},
+    "a data URI": lambda path: "data:image/png;base64," + b64encode(path.read_bytes()).decode(),
+    "a data URI without padding": lambda path: "data:;base64," + b64encode(path.read_bytes()).decode().rstrip("="),
+    "a data URI in percents": lambda path: "data:image/png," + quote(path.read_bytes()),
+    "a file URI": lambda path: path.as_uri(),
+    "a file URI with blanks": lambda path: f"file://{path}",
+    "a file URI with a host": lambda path: "file://localhost" + quote(str(path)),
+    "home": lambda path: "~/a b.png",
+    "home as a Path": lambda path: Path("~/a b.png"),
+}
+MANY = {
+    "a generator": lambda paths: (path for path in paths),
+    "an iterator": iter,
+    "a map": lambda paths: map(str, paths),
+    "a set": set,
+    "a frozen set": lambda paths: frozenset(map(str, paths)),
+    "values": lambda paths: dict(enumerate(paths)).values(),
+    "keys": lambda paths: dict.fromkeys(paths).keys(),
+    "an array of strings": lambda paths: np.array([str(path) for path in paths]),
+    "an array of objects": lambda paths: np.array(paths, dtype=object),
+    "a deque": deque,
+    "files": lambda paths: [path.open("rb") for path in paths],
+    "rows": lambda paths: [{"bytes": path.read_bytes(), "path": str(path)} for path in paths],
+}
+
+
+def member(path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.write(path, "a b.png")
+    return zipfile.ZipFile(buffer).open("a b.png")
+
+
+@pytest.mark.parametrize("kind", ONE)
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_kinds_of_one_image(kind, tmp_path, draw, monkeypatch):
+    path = draw(tmp_path / "a b.png", 1)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    sources = resolve(ONE[kind](path))
+    assert (sources.single, sources.strict) == (True, True)
+    for _ in range(2):  # results open their image again
+        [(_, image)] = decode_all(sources)
+        assert np.array_equal(image, open_image(path))
+    expected = {"a row with both": "elsewhere.png", "a member of an archive": "a b.png"}
+    in_memory = ("BytesIO", "a buffer at its end", "a stream", "a row with bytes")
+    unnamed = kind in in_memory or kind.startswith("a data URI")
+    assert sources.names == [expected.get(kind, "image" if unnamed else str(path))]
+    assert np.array_equal(open_image(ONE[kind](path)), open_image(path))
+
+
+@pytest.mark.parametrize("kind", MANY)
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_kinds_of_many_images(kind, tmp_path, draw):
+    paths = [draw(tmp_path / name, i) for i, name in enumerate(["a.png", "b.png", "c.png"])]
+    sources = resolve(MANY[kind](paths))
+    assert (sources.names, sources.single, sources.strict) == ([str(path) for path in paths], False, True)
+    for (_, image), path in zip(decode_all(sources), paths, strict=True):
+        assert np.array_equal(image, open_image(path))
+
+
+def test_home_in_folders_and_globs(tree, monkeypatch):
+    monkeypatch.setenv("HOME", str(tree.parent))
+    assert resolve("~/photos") == resolve(tree)
+    assert resolve("~/photos/*.png") == resolve(tree / "*.png")
+    monkeypatch.chdir(tree)
+    (tree / "~x.png").write_bytes((tree / "b.png").read_bytes())
+    assert resolve("~x.png").names == ["~x.png"]  # an existing file takes precedence
+
+
 @pytest.mark.parametrize(
     ("images", "reason"),
     [
         (None, "image: expected a path, .* got NoneType"),
         (7, "got int"),
-        ({"a.jpg"}, "got set"),
         ({"a.jpg": 1}, "got dict"),
+        ({"bytes": None, "path": None}, "got dict"),
+        (iter([7]), r"images\[0\]: .* got int"),
+        ("http://x.org/y.jpg", "image: expected a local file, got the URL http://x.org/y.jpg: download it first"),
+        (["s3://bucket/y.jpg"], r"images\[0\]: expected a local file, got the URL"),
+        ("data:image/png;base64,A", "image: .*base64"),
+        (io.StringIO("x"), "image: expected a binary file, got one of str"),
+        (closed(), "image: I/O operation on closed file"),
+        ("~/no/such.jpg", "no/such.jpg: no such file or folder"),
+        ("file:///no/such.jpg", "/no/such.jpg: no such file or folder"),
+        ({"no/such.jpg"}, "no/such.jpg: no such file or folder"),
         ("", "'': no such file or folder"),
         ("no/such.jpg", "no/such.jpg: no such file or folder"),
         (Path("no/such"), "no/such: no such file or folder"),

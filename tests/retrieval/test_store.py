@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -247,3 +248,93 @@ for _ in sys.stdin:
     first += 1000
     print("killed", flush=True)
 """
+
+
+CREATE = """
+import sys
+from multimodal.retrieval import EmbeddingSpace, Entry, Store
+import torch
+space = EmbeddingSpace("f" * 64, 16, "tiny")
+sys.stdin.readline()
+try:
+    Store.create(sys.argv[1], space, "/photos").close()
+    print("created")
+except FileExistsError as error:
+    print("exists")
+with Store(sys.argv[1]) as store:
+    store.update(put=[(Entry(sys.argv[2], 1, 2, "0" * 64), torch.ones(16))])
+"""
+
+
+@pytest.mark.parametrize("kind", ["new", "empty", "new folder", "link", "dangling link", "link in a new folder"])
+def test_one_of_several_processes_creates_the_file(tmp_path, kind):
+    path = real = tmp_path / "x.db"
+    if kind == "empty":
+        path.touch()
+    elif kind == "new folder":
+        path = real = tmp_path / "new" / "x.db"
+    elif "link" in kind:
+        real = tmp_path / "disk" / "real.db"
+        if kind != "link in a new folder":
+            real.parent.mkdir()
+        if kind == "link":
+            real.touch()
+        path.symlink_to(real)
+    command = [sys.executable, "-c", CREATE, str(path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen([*command, f"{i}.png"], **pipes) for i in range(4)]
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, outputs
+    assert sorted(out.strip() for out, _ in outputs) == ["created", "exists", "exists", "exists"]
+    with Store(path) as store:
+        assert sorted(store.entries()) == [f"{i}.png" for i in range(4)]
+    assert path.is_symlink() == ("link" in kind)
+    assert [each.name for each in real.parent.iterdir() if each.is_file()] == [real.name]
+
+
+def test_a_creation_that_was_killed_is_taken_back(tmp_path):
+    """The journal is there and pages are written, but not all: the file counts as empty."""
+    script = (
+        "import os, sqlite3, sys\n"
+        "c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "c.execute('PRAGMA cache_size = 2')\n"  # pages are written before the commit
+        "c.execute('BEGIN EXCLUSIVE')\n"
+        "c.execute('CREATE TABLE files (x)')\n"
+        "c.executemany('INSERT INTO files VALUES (?)', [('x' * 3000,)] * 500)\n"
+        "os._exit(1)\n"
+    )
+    path = tmp_path / "x.db"
+    subprocess.run([sys.executable, "-c", script, str(path)], check=False)
+    assert path.stat().st_size
+    assert path.with_name("x.db-journal").exists()
+    with Store.create(path, SPACE, tmp_path) as store:
+        store.update(put=[(entry("a"), vector(1))])
+    assert os.listdir(tmp_path) == ["x.db"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such files")
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder", "link to a device", "link to a fifo"])
+def test_what_is_no_regular_file_is_refused(tmp_path, kind):
+    path = tmp_path / "x"
+    if kind.endswith("fifo"):
+        os.mkfifo(tmp_path / "fifo")
+    path = {"fifo": tmp_path / "fifo", "device": Path(os.devnull), "folder": tmp_path}.get(kind, path)
+    if kind.startswith("link"):
+        path.symlink_to(os.devnull if kind.endswith("device") else tmp_path / "fifo")
+    with pytest.raises(FileExistsError, match="expected a new file"):
+        Store.create(path, SPACE, tmp_path)
+    with pytest.raises(ValueError, match="which is not a file"):
+        Store(path)
+
+
+def test_nothing_to_write_is_not_written(tmp_path, store):
+    store.update(put=[(entry("a"), vector(1))])
+    before = (tmp_path / "x.db").read_bytes()
+    with sqlite3.connect(tmp_path / "x.db") as other:
+        other.execute("BEGIN EXCLUSIVE")  # it would have to wait
+        store._connection.execute("PRAGMA busy_timeout = 0")
+        store.update(put=[], copy=iter([]), remove=iter([]))
+    assert (tmp_path / "x.db").read_bytes() == before

@@ -1,6 +1,8 @@
 import os
+import re
 import shutil
 import sqlite3
+import sys
 import threading
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from multimodal.files import printable
 from multimodal.preprocess import ImageError
 from multimodal.results import Hit, Results
 from multimodal.tasks import Index, indexing
@@ -101,8 +104,8 @@ def test_queries_that_are_refused(index, photos):
     for embedding in (torch.zeros(16), torch.ones(3), torch.full((16,), torch.nan), np.ones(17)):
         with pytest.raises(ValueError, match=r"expected a finite embedding \[16\] that is not zero"):
             index.search(embedding)
-    for many in (photos, [photos / "0.png", photos / "1.png"], torch.zeros(2, 3, 8, 8, dtype=torch.uint8)):
-        with pytest.raises(ValueError, match="expected one text, image or embedding"):
+    for many in (photos, [photos], photos / "*.png"):
+        with pytest.raises(ValueError, match=r"expected texts, images or embeddings, got [46] images"):
             index.search(many)
     with pytest.raises(ImageError):
         index.search(photos / "none.png")
@@ -312,3 +315,151 @@ def test_threads(index):
     for thread in threads:
         thread.join()
     assert found == [expected] * 8
+
+
+def several(index, model, photos):
+    """Several queries of each kind, and the single ones that they stand for."""
+    paths = [photos / "1.png", photos / "2.png", photos / "sub folder" / "4.png"]
+    texts = ["a cat", "a fox on grass", "two squares"]
+    embeddings = model.embed_texts(texts)
+    arrays = [np.array(Image.open(path).convert("RGB")) for path in paths]
+    return {
+        "texts": (texts, texts),
+        "tuple": (tuple(texts), texts),
+        "generator": ((text for text in texts), texts),
+        "array of texts": (np.array(texts), texts),
+        "one text in a list": (texts[:1], texts[:1]),
+        "none": ([], []),
+        "embeddings": (embeddings, texts),
+        "embeddings of NumPy": (embeddings.numpy(), texts),
+        "embeddings in double": (embeddings.double().numpy() * 3, texts),
+        "list of embeddings": (list(embeddings), texts),
+        "no embeddings": (embeddings[:0], []),
+        "paths": (paths, paths),
+        "bytes": ([path.read_bytes() for path in paths], paths),
+        "PIL": ([Image.open(path) for path in paths], paths),
+        "batch": (np.stack(arrays), paths),
+        "tensors": (torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2), paths),
+        "mixed": ([texts[0], paths[1], embeddings[2]], [texts[0], paths[1], texts[2]]),
+    }
+
+
+def test_several_queries(index, model, photos):
+    for kind, (queries, single) in several(index, model, photos).items():
+        found = index.search(queries, k=np.int64(4))
+        assert type(found) is list, kind
+        assert len(found) == len(single), kind
+        for hits, query in zip(found, single, strict=True):
+            expected = index.search(query, k=4)
+            assert isinstance(hits, Results)
+            assert [hit.path for hit in hits] == [hit.path for hit in expected], kind
+            assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in expected], abs=1e-5)
+
+
+@pytest.mark.parametrize("query", ["0.png", "sub folder/4.png", "./1.png", "../photos/2.png", "~/3.png"])
+def test_a_text_that_is_a_file_is_told(index, photos, monkeypatch, query):
+    monkeypatch.chdir(photos)
+    monkeypatch.setenv("HOME", str(photos))
+    with pytest.warns(UserWarning, match=rf"query: {re.escape(query)} is a file, .* searched for as a text") as warned:
+        index.search(query)
+    assert len(warned) == 1
+    assert warned[0].filename == __file__
+
+
+@pytest.mark.parametrize(
+    "query", ["photos", "no.png", "a cat", "a" * 5000, "x\0y", "~ about", "~nobody/x.png", "sub folder"]
+)
+def test_a_text_that_is_no_file_is_not(index, photos, monkeypatch, query, recwarn):
+    monkeypatch.chdir(photos)
+    index.search(query)
+    assert not [each for each in recwarn if "is a file" in str(each.message)]
+
+
+@pytest.fixture
+def read_only(monkeypatch):
+    """Open SQLite files as a read-only disk would give them, whoever runs the tests."""
+    connect = sqlite3.connect
+
+    def lock():
+        monkeypatch.setattr(
+            sqlite3, "connect", lambda name, **more: connect(re.sub("mode=rwc?", "mode=ro", name), **more)
+        )
+
+    return lock
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_read_only_index(model, photos, tmp_path, read_only, old, draw):
+    if old:
+        age(photos)
+    model.index(photos, path=tmp_path / "x.db").close()
+    before = (tmp_path / "x.db").read_bytes()
+    read_only()
+    with Index.open(tmp_path / "x.db", model) as index:
+        check(index, model, photos)
+    age(photos, 50)  # times alone
+    with model.index(photos, path=tmp_path / "x.db") as index:
+        assert index.changes == (0, 6, 0)
+        check(index, model, photos)
+    moved = photos.rename(tmp_path / "elsewhere")  # a share that is mounted elsewhere
+    with model.index(moved, path=tmp_path / "x.db") as index:
+        assert index.changes == (0, 6, 0)
+        check(index, model, moved)
+    for change in (
+        lambda: draw(moved / "new.png", 9),
+        lambda: (moved / "new.png").rename(moved / "0.png"),
+        lambda: (moved / "0.png").unlink(),
+        lambda: shutil.copy(moved / "1.png", moved / "copy.png"),
+    ):
+        change()
+        with pytest.raises(OSError, match=r"x\.db: attempt to write a readonly database \(changes need a writable"):
+            model.index(moved, path=tmp_path / "x.db")
+    assert (tmp_path / "x.db").read_bytes() == before
+
+
+STRANGE = [b"caf\xe9", b"two\nlines", b"\x1b7red", b"\xc2\x9b31m", b"bell\x07\x7f", "\u202egnp".encode(), b"\r\x08"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="such names are not allowed")
+@pytest.mark.parametrize("name", STRANGE)
+def test_strange_names_are_shown_escaped_and_stay_openable(model, draw, tmp_path, monkeypatch, name):
+    folder = tmp_path / os.fsdecode(name)
+    image = draw(folder / "0.png", 0).rename(folder / os.fsdecode(name + b".png"))
+    broken = folder / os.fsdecode(b"broken" + name + b".png")
+    broken.write_bytes(b"no")
+    path = tmp_path / os.fsdecode(name + b".db")
+    shown = []
+    with pytest.warns(UserWarning, match="1 of 2 images could not be used") as warned:
+        index = model.index(folder, path)
+    shown += [str(each.message) for each in warned]
+    with index:
+        hits = index.search("x")
+        assert [hit.path for hit in hits] == [str(image)]
+        assert hits[0].image.size == (40, 48)
+        assert [item.name for item in index.rejected] == [str(broken)]
+        shown += [str(hits), repr(hits), repr(index), str(index.rejected[0]), repr(index.rejected)]
+        monkeypatch.chdir(folder)
+        if name != b"caf\xe9":  # no text
+            with pytest.warns(UserWarning, match="is a file") as warned:
+                index.search(image.name)
+            shown += [str(each.message) for each in warned]
+    for mistake in (
+        lambda: model.classify(broken, ["a"]),
+        lambda: model.classify([image, broken], ["a"]),
+        lambda: model.caption(folder / os.fsdecode(name)),
+        lambda: model.embed_images(folder / os.fsdecode(b"no" + name)),
+        lambda: index.search(folder / os.fsdecode(b"no" + name)),
+        lambda: model.index(folder, folder),
+        lambda: model.index(image, path),
+        lambda: model.index(folder / os.fsdecode(name), path),
+        lambda: model.index(tmp_path, path),
+        lambda: Index.open(image, model),
+        lambda: Index.open(folder / "none.db", model),
+        index.__len__,
+    ):
+        with pytest.raises((ValueError, OSError)) as caught:
+            mistake()
+        shown.append(str(caught.value))
+    for text in shown:
+        text.encode("utf-8")
+        assert printable(text.replace("\n", "")) == text.replace("\n", ""), text

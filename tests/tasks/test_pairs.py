@@ -1,6 +1,7 @@
 """Matching, answering and reranking against plain loops over one image and one text at a time."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -264,3 +265,19 @@ def test_another_id_before_a_text_is_another_match(matcher, photos):
     path = paths(photos)[0]
     assert abs(model.match(path, "fox?").score - matcher.match(path, "fox?").score) > 1e-3
     assert torch.equal(model.embed_texts("fox?"), matcher.embed_texts("fox?"))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_outputs_that_are_not_finite_name_the_image(photos, value):
+    matcher, answerer = make("matcher"), make("answerer")
+    for model in (matcher, answerer):
+        with torch.no_grad():
+            list(model.network.encoders["image"].parameters())[-1].fill_(value)
+    for job in (
+        lambda: matcher.match(photos / "2.png", "a cat"),
+        lambda: matcher.match([photos / "2.png"] * 2, "a cat"),
+        lambda: answerer.answer(photos / "2.png", "what?"),
+        lambda: answerer.answer(photos / "2.png", "what?", Beam(num_beams=2)),
+    ):
+        with pytest.raises(ValueError, match=r"2\.png: expected finite outputs of the model"):
+            job()

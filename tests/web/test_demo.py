@@ -1,11 +1,15 @@
 """The demo page of a model, as a notebook user makes it."""
 
 import importlib.util
+import json
+import os
+import sys
 
 import pytest
 
 import multimodal as mm
 from multimodal.evaluation import PHOTOS
+from multimodal.files import printable
 from multimodal.metrics import Measure
 from multimodal.web import make_demo, render_page
 from tests.web.page import Page
@@ -57,3 +61,17 @@ def test_no_usable_image_raises(make_model, tmp_path):
 def test_the_default_photographs(make_model):
     demo = make_demo(make_model())
     assert {photo.classification.item.name for photo in demo.photos} == set(PHOTOS)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="such names are not allowed")
+@pytest.mark.parametrize("name", [b"caf\xe9", b"two\nlines", b"\x1b[31mred", b"\xc2\x9b31m", "\u202egnp".encode()])
+def test_strange_names(make_model, photos, name):
+    (photos / "0.png").rename(photos / os.fsdecode(name + b".png"))
+    (photos / os.fsdecode(b"broken" + name + b".png")).write_bytes(b"x")
+    with pytest.warns(UserWarning, match="1 of 7 images"):
+        demo = make_demo(make_model(), photos, ["cat", name.decode(errors="replace")], ["a cat"])
+    shown = [render_page(demo), json.dumps(demo.to_dict(), ensure_ascii=False)]
+    shown += [*map(str, demo.photos), *map(str, demo.searches)]
+    for text in shown:
+        text.encode("utf-8")
+        assert printable(text.replace("\n", "")) == text.replace("\n", "")

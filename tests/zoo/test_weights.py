@@ -16,7 +16,7 @@ from torch import nn
 from multimodal.files import sha256_of
 from multimodal.zoo import CheckpointError, find_weights, read_weights, weights_sha256
 
-from .hostile import ATTACKS, RUN, archive, entry, safetensors, saved, saved_legacy, table, tensor, text
+from .hostile import ATTACKS, LOADED, RUN, archive, entry, safetensors, saved, saved_legacy, table, tensor, text
 
 
 def same(weights, expected):
@@ -68,7 +68,7 @@ def test_torch_files_are_read_as_written(write, tmp_path):
     read = read_weights(tmp_path / "x.pt")
     same(read, weights)
     assert read["view"].untyped_storage().data_ptr() == read["turned"].untyped_storage().data_ptr()
-    assert read["plain"].untyped_storage().resizable() == (write is saved_legacy)  # a zip is memory-mapped
+    assert not read["plain"].untyped_storage().resizable() or write is saved_legacy  # memory-mapped where aligned
 
 
 def test_a_zip_of_another_writer_is_read(tmp_path):
@@ -225,11 +225,18 @@ def written(attack, folder):
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
-def test_an_attack_is_refused(attack, tmp_path):
+def test_an_attack_does_no_harm(attack, tmp_path):
     path, canary = written(attack, tmp_path)
-    with pytest.raises(CheckpointError) as caught:
+    if attack.told == LOADED:
+        with suppress(CheckpointError):
+            assert [tuple(read.shape) for read in read_weights(path).values()] == [(4,)]
+        assert not canary.exists()
+        return
+    try:
         read_weights(path)
-    message = str(caught.value)
+        raise AssertionError("read")
+    except CheckpointError as error:
+        message = str(error)  # without the frames: pytest would print their arguments, forever
     assert message.startswith(f"{path}: ")
     assert attack.told in message
     assert message.isprintable()

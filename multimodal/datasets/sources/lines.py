@@ -1,11 +1,16 @@
 """Text files with one text per line, for models without other modalities."""
 
-from collections.abc import Iterator
+import io
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from multimodal.datasets.sample import Source
 from multimodal.datasets.sources.record import MAX_RECORD_BYTES, SourceOptions, make_entry
 from multimodal.results import Rejected
+
+HIGH = re.compile(rb"[\x80-\xff]")
+UTF8_LETTER = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 
 
 class LinesReader:
@@ -20,21 +25,34 @@ class LinesReader:
         source = Source(path)
         for name, line in numbered_lines(source):
             with source.rejecting(name):
-                text = line.decode("utf-8-sig", "surrogateescape")
-                source.entries.append(make_entry(name, {}, {"text": text}, options))
+                source.entries.append(make_entry(name, {}, {"text": line}, options))
         return source
 
 
-def numbered_lines(source: Source) -> Iterator[tuple[str, bytes]]:
+def numbered_lines(source: Source) -> Iterator[tuple[str, str]]:
     """`FILE:LINE` and contents of each line that is not blank. Lines that are too long are rejected."""
-    with open(source.path, "rb") as file:
-        number = 0
-        while line := file.readline(MAX_RECORD_BYTES + 1):
-            number += 1
-            name = f"{source.path.name}:{number}"
-            if len(line) > MAX_RECORD_BYTES:
-                while not line.endswith(b"\n") and (line := file.readline(MAX_RECORD_BYTES)):
-                    pass
-                source.rejected.append(Rejected(name, f"the line is longer than {MAX_RECORD_BYTES} bytes"))
-            elif line.strip():
-                yield name, line
+    for number, line in enumerate(read_lines(source.path), 1):
+        name = f"{source.path.name}:{number}"
+        if len(line) > MAX_RECORD_BYTES:
+            source.rejected.append(Rejected(name, f"the line is longer than {MAX_RECORD_BYTES} characters"))
+        elif line.strip():
+            yield name, line.removeprefix("\ufeff")
+
+
+def read_lines(path: Path) -> Iterable[str]:
+    """The lines of a text file in UTF-8, UTF-16 or Windows-1252 (Latin-1), with their ends.
+
+    Damaged bytes in UTF-8 become lone surrogates.
+    Raises ValueError for other encodings, in which most letters are beyond ASCII.
+    """
+    data = path.read_bytes()
+    encoding = "utf-8-sig"
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:2]:
+        encoding = {0: "utf-16-be", 1: "utf-16-le"}.get(data[:2].find(0), "utf-16")
+    else:
+        high, stray = (len(HIGH.findall(part)) for part in (data, UTF8_LETTER.sub(b"", data)))
+        if 4 * stray > high:  # it is not UTF-8 with a few damaged bytes
+            encoding = "cp1252"
+            if 4 * high > len(data):
+                raise ValueError(f"{path}: expected text in UTF-8, UTF-16 or Windows-1252, got another encoding")
+    return io.StringIO(data.decode(encoding, "surrogateescape"), newline="")

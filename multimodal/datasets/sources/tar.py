@@ -1,40 +1,45 @@
-"""Tar shards in the webdataset layout: `KEY.jpg` beside `KEY.json` (or `KEY.txt`), read in place.
+"""Tar shards in the webdataset layout: `KEY.jpg` beside `KEY.json`, `KEY.txt` or `KEY.cls`, read in place.
 
 Nothing is extracted to disk and nothing is unpickled. `tarfile` parses each header, but iterating over a
 `TarFile`, even with `ignore_zeros=True`, skips damaged headers silently and ends at the first size that reaches
 past the end; so `walk` calls the parser at each header itself, reports damage and searches on.
 """
 
+import bz2
 import gzip
 import io
+import lzma
 import tarfile
-import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from multimodal.datasets.sample import Entry, SampleError, Source
-from multimodal.datasets.sources.record import MAX_RECORD_BYTES, SourceOptions, captions_of, make_entry, parse_record
+from multimodal.datasets.sources.record import NAMES, SourceOptions, make_entry, read_record
 from multimodal.datasets.sources.registry import visible
 from multimodal.files import printable
 from multimodal.results import Rejected
 
-TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 BLOCK = 512
 BUFFER = 128 * BLOCK
+COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 MAX_INPUT_BYTES = 64 * 2**20  # of one image or other input
 MAX_UNPACKED_BYTES = 4 * 2**30  # of one compressed shard, which is held in memory
 MAX_HEADER_BYTES = 64 * 2**10  # of a long name or a pax header
 
 
 class TarReader:
-    """A shard (`.tar`, `.tar.gz`, `.tgz`) or a folder of shards. Samples are named `SHARD/KEY`.
+    """A shard, compressed or not (TAR_SUFFIXES), or a folder of shards. Samples are named `SHARD/KEY`.
 
-    Each key needs a file of each modality, by suffix, and captions: `captions` (a list), `caption` or `text` in
-    its JSON, or a `.txt`; `label` in the JSON is optional. Unusable keys are in `.rejected`.
+    Each key needs a file of each modality, by its last suffix, and captions: in its `.json`, such as `captions` (a
+    list), `caption` or `text`, or in a `.txt`, `.caption` or `.text`; a label (`.cls`, or `label` in the JSON) is
+    optional. A key ends at the first dot of a name, or, if two of its files have the same suffix, at the last dot
+    before words like `input` and `output`. Unusable keys are in `.rejected`.
     """
 
-    expects = "a .tar, .tar.gz or .tgz shard, or a folder of shards"
+    expects = "a .tar shard (or .tar.gz, .tar.bz2, .tar.xz, .tar.zst), or a folder of shards"
 
     def recognises(self, path: Path) -> bool:
         return bool(visible(path, TAR_SUFFIXES))
@@ -51,15 +56,16 @@ class Shard:
     """Random access to the bytes of a tar, compressed or not.
 
     A plain tar is opened for each read, so that threads and forked workers can share it without a descriptor.
-    Gzip does not support random access: such a shard is decompressed into memory (gunzip large data sets).
+    Compressed files do not support random access: such a shard is held in memory (decompress large data sets).
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.error: str | None = None  # why the end is missing
         with open(path, "rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        self._data = self._decompress() if packed else None
+            start = file.read(6)
+        self.packed = next((name for magic, name in COMPRESSIONS.items() if start.startswith(magic)), None)
+        self._data = None if self.packed is None else self._decompress()
         if not self._data and path.suffix.lower() == ".tar":  # a damaged first block may look like gzip
             self._data = self.error = None
         self.size = path.stat().st_size if self._data is None else len(self._data)
@@ -68,18 +74,37 @@ class Shard:
         return open(self.path, "rb") if self._data is None else io.BytesIO(self._data)
 
     def _decompress(self) -> bytes:
-        """The gzip stream up to its end or the first damage, which goes to `error`."""
+        """The compressed stream up to its end or the first damage, which goes to `error`. Raises SampleError."""
         data = bytearray()
-        try:
-            with gzip.open(self.path) as stream:
+        openers: dict[str, Callable[[Path], Any]] = {
+            "gzip": gzip.open,
+            "bzip2": bz2.open,
+            "xz": lzma.open,
+            "zstd": _zstd,
+        }
+        with openers[str(self.packed)](self.path) as stream:
+            try:
                 while piece := stream.read1(BLOCK):
                     data += piece
                     if len(data) > MAX_UNPACKED_BYTES:
-                        self.error = f"unpacks to more than {MAX_UNPACKED_BYTES} bytes; gunzip it to read it"
+                        self.error = f"unpacks to more than {MAX_UNPACKED_BYTES} bytes; decompress it to read it"
                         break
-        except (EOFError, OSError, zlib.error) as error:
-            self.error = f"the gzip stream is damaged after {len(data)} bytes ({error})"
+            except Exception as error:  # EOFError, OSError, and each format has one of its own
+                self.error = f"the {self.packed} stream is damaged after {len(data)} bytes ({error})"
         return bytes(data)
+
+
+def _zstd(path: Path) -> Any:
+    try:
+        import zstandard
+    except ImportError:
+        raise SampleError("expected the package zstandard, which reads .zst, got none") from None
+    return zstandard.ZstdDecompressor().stream_reader(open(path, "rb"), read_across_frames=True)
+
+
+OPENERS: dict[str, Callable[[Path], Any]] = {
+    "gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open, "zstd": _zstd
+}  # fmt: skip
 
 
 class _HeaderFile(io.BufferedReader):
@@ -108,20 +133,26 @@ class Member(NamedTuple):
 
 def _index(shard: Shard, options: SourceOptions, source: Source) -> None:
     """Append the samples of one shard to `source.entries` and everything unusable to `source.rejected`."""
-    keys: dict[str, dict[str, Member]] = {}
-    repeated: set[str] = set()
+    groups: dict[str, list[tuple[str, Member]]] = {}  # by the name up to its first dot: kinds and members
     for member in walk(shard, source.rejected):
-        key, suffix = _split(member.name)
-        name = f"{shard.path.name}/{key}"
-        first = keys.setdefault(name, {}).setdefault(options.modality_of(suffix) or suffix, member)
-        if first != member and name not in repeated:
-            source.rejected.append(Rejected(name, f"a second {suffix}; the first is kept"))
-            repeated.add(name)
+        path = PurePosixPath(member.name)
+        stem, _, _ = path.name.partition(".")
+        kind = options.modality_of(path.suffix) or path.suffix.lower()
+        groups.setdefault(str(path.with_name(stem) if stem else path), []).append((kind, member))
     if shard.error is not None:
         source.rejected.append(Rejected(shard.path.name, shard.error))
-    for name, members in keys.items():
-        with source.rejecting(name):
-            source.entries.append(_entry(name, members, options))
+    for group, members in groups.items():
+        alone = max(Counter(kind for kind, _ in members).values()) == 1
+        keys: dict[str, dict[str, Member]] = {}
+        second: dict[str, str] = {}
+        for kind, member in members:
+            name = f"{shard.path.name}/{group if alone else _key(member.name)}"
+            if keys.setdefault(name, {}).setdefault(kind, member) != member:
+                second.setdefault(name, PurePosixPath(member.name).suffix.lower())
+        source.rejected += (Rejected(name, f"a second {kind}; the first is kept") for name, kind in second.items())
+        for name, files in keys.items():
+            with source.rejecting(name):
+                source.entries.append(_entry(name, files, options))
 
 
 def walk(shard: Shard, rejected: list[Rejected]) -> Iterator[Member]:
@@ -180,19 +211,12 @@ def _entry(name: str, members: dict[str, Member], options: SourceOptions) -> Ent
             raise SampleError(f"it has no {modality} (found: {found})")
         if not 0 < (size := members[modality].size) <= MAX_INPUT_BYTES:
             raise SampleError(f"its {modality} has {size} bytes, expected 1 to {MAX_INPUT_BYTES}")
-    for suffix in (".json", ".txt"):
-        if suffix in members and (size := members[suffix].size) > MAX_RECORD_BYTES:
-            raise SampleError(f"its json or txt has {size} bytes, at most {MAX_RECORD_BYTES} are read")
-    record = parse_record(members[".json"].read()) if ".json" in members else {}
-    if ".txt" in members and not captions_of(record):
-        record["captions"] = members[".txt"].read().decode("utf-8-sig", "surrogateescape")
-    return make_entry(name, {modality: members[modality] for modality in options.suffixes}, record, options)
+    inputs = {modality: members[modality] for modality in options.suffixes}
+    return make_entry(name, inputs, read_record(members), options)
 
 
-def _split(name: str) -> tuple[str, str]:
-    """`a/b.c.jpg` -> (`a/b`, `.c.jpg`): in webdataset, a key ends at the first dot of the file name."""
+def _key(name: str) -> str:
+    """`a/b.c.jpg` -> `a/b.c`, and `a/b.c.input.jpg` as well: the words for what a file is do not belong to the key."""
     path = PurePosixPath(name)
-    stem, dot, suffix = path.name.partition(".")
-    if not stem:  # a hidden file keeps its name
-        return str(path), ""
-    return str(path.with_name(stem)), (dot + suffix).lower()
+    stem = path.with_suffix("")
+    return str(stem.with_suffix("") if stem.suffix[1:].lower() in NAMES["roles"] else stem)

@@ -5,14 +5,16 @@ S = image_size
 
 import math
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from multimodal.config import check_one_of, to_dict
-from multimodal.preprocess.images.decode import IMAGE_SUFFIXES, Box, ImageError, Size, open_reduced
+from multimodal.config import check_at_least, check_one_of, to_dict
+from multimodal.preprocess.images.decode import Box, ImageError, Size, open_reduced
+from multimodal.preprocess.images.formats import IMAGE_SUFFIXES, is_image_file
 from multimodal.preprocess.preprocessor import PREPROCESSORS, Preprocessor
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 RESIZES = ("crop", "crop_floor", "squash", "pad")
 INTERPOLATIONS = ("bicubic", "bilinear")
 MAX_RESIZED_PIXELS = 2**24  # of the whole resized image; above, only the crop is computed
-DRAFT_OVERSAMPLING = 2  # draft pixels per output pixel and axis; 1 would quadruple the error
+DRAFT_OVERSAMPLING = 4  # draft pixels per output pixel and axis, at least; 2 would double the error
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,9 @@ class ImageTransform(Preprocessor):
     resize: "crop" resizes the shorter side to S and crops the center, "crop_floor" does the same but rounds
         the offset of the crop down instead of to the nearest integer, "squash" ignores the aspect ratio, "pad"
         resizes the longer side to S and pads with black on both sides.
-    draft: let `read` decode large JPEG files at a fraction of their size, several times faster and slightly
-        inexact. A runtime option: neither `to_dict` nor equality includes it.
+    draft: let `read` decode JPEG files of at least 8 S pixels on the shorter side at 1/2, 1/4 or 1/8 of their size,
+        several times faster and slightly inexact (0.2 gray levels of 255 on average, see tests/benchmarks/draft.py);
+        `dataclasses.replace(transform, draft=False)` is exact. Neither `to_dict` nor equality includes this option.
 
     The output is bit-identical to open_clip's `image_transform(S, is_train=False)` with `resize_mode`
     "shortest" ("crop"), "squash" and "longest" ("pad"), and to transformers' PIL image processors of CLIP
@@ -47,20 +50,21 @@ class ImageTransform(Preprocessor):
     std: tuple[float, float, float] = OPENAI_STD
     resize: str = "crop"
     interpolation: str = "bicubic"
-    draft: bool = field(default=False, compare=False)
+    draft: bool = field(default=True, compare=False)
 
     # Without annotations, these are class attributes and not fields of the dataclass.
     modality = "image"
     suffixes = IMAGE_SUFFIXES
     item_ndim = 3
     error = ImageError
+    accepts = staticmethod(is_image_file)
 
     def __post_init__(self) -> None:
-        if type(self.image_size) is not int or self.image_size < 1:
-            raise ValueError(f"image_size: expected an int of at least 1, got {self.image_size!r}")
+        check_at_least(1, image_size=self.image_size)
+        object.__setattr__(self, "image_size", int(self.image_size))
         for name, low, expected in (("mean", -math.inf, "numbers"), ("std", 0.0, "positive numbers")):
             values = getattr(self, name)
-            numbers = isinstance(values, tuple | list) and all(isinstance(v, int | float) for v in values)
+            numbers = isinstance(values, tuple | list | np.ndarray) and all(isinstance(v, Real) for v in values)
             if not numbers or len(values) != 3 or not all(low < value < math.inf for value in values):
                 raise ValueError(f"{name}: expected three {expected}, got {values!r}")
             object.__setattr__(self, name, tuple(float(value) for value in values))

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from multimodal.preprocess.preprocessor import PREPROCESSORS
+from multimodal.preprocess.texts.cleaning import clean_caption
 from multimodal.preprocess.texts.hf import HFSettings, HFTokenizer
 from multimodal.preprocess.texts.tokenizer_json import TOKENIZER_JSON, read_text
 
@@ -15,6 +16,7 @@ SPECIAL = ["<pad>", "<bos>", "<eos>"]  # ids 0, 1 and 2
 class BPESettings:
     """Byte-level BPE (Radford et al. 2019, section 2.2) on lower-cased NFKC text, to be trained on the texts of a run.
 
+    `clean_caption` comes first, both here and in the tokenizer.
     vocab_size: an upper bound. The ids begin with padding, bos and eos, to which no text encodes, and all bytes.
     """
 
@@ -39,12 +41,12 @@ class BPESettings:
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
-        library.train_from_iterator(iter(texts), trainer)
+        library.train_from_iterator(map(clean_caption, texts), trainer)
         # The library looks for added tokens in every text. Without them, no merge leads to the ids of SPECIAL.
         return self.tokenizer(json.dumps(json.loads(library.to_str()) | {"added_tokens": []}))
 
     def tokenizer(self, tokenizer_json: str) -> HFTokenizer:
-        settings = HFSettings(self.context_length, pad_id=0, bos_id=1, eos_id=2, prefix=(1,), suffix=(2,))
+        settings = HFSettings(self.context_length, 0, 1, 2, prefix=(1,), suffix=(2,), clean="caption")
         return HFTokenizer(tokenizer_json, settings)
 
 

@@ -1,4 +1,4 @@
-"""Cleaning of captions, of names for printing, and of texts before a tokenizer reads them."""
+"""Cleaning of texts before a tokenizer reads them."""
 
 import re
 import string
@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from multimodal.config import check_one_of
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060\ufeff]+")
+# Without the joiners U+200C and U+200D, which carry meaning in Persian, Hindi, Sinhala and emoji.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060\ufeff]+")
 _SPACE_BEFORE_MARK = re.compile(r" +([.,!?;:])(?= |$)")
 _SPACE_BEFORE_ENDING = re.compile(r" +('(?:s|re|ve|ll|d|m)|n't)\b", re.IGNORECASE)
-CLEANINGS = ("none", "whitespace", "lower", "canonicalize", "siglip")
+CLEANINGS = ("none", "caption", "whitespace", "lower", "canonicalize", "siglip")
 _REMOVE_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -26,13 +27,14 @@ def clean_caption(text: str) -> str:
 def cleaning(name: str) -> Callable[[str], str]:
     """The cleaning function called `name`, one of CLEANINGS.
 
-    "none" returns the text unchanged. open_clip's functions repair broken encodings (ftfy) and HTML entities; then
-    "whitespace" collapses whitespace, "lower" also lower-cases, and "canonicalize" also removes punctuation and
-    replaces "_" with a space. "siglip", from transformers, lower-cases, removes punctuation and collapses whitespace.
+    "none" returns the text unchanged and "caption" is `clean_caption`. open_clip's functions repair broken encodings
+    (ftfy) and HTML entities; then "whitespace" collapses whitespace, "lower" also lower-cases, and "canonicalize" also
+    removes punctuation and replaces "_" with a space. "siglip", from transformers, lower-cases, removes punctuation
+    and collapses whitespace.
     """
     check_one_of(CLEANINGS, clean=name)
-    if name == "none":
-        return str
+    if name in ("none", "caption"):
+        return str if name == "none" else clean_caption
     if name == "siglip":
         return lambda text: " ".join(text.lower().translate(_REMOVE_PUNCTUATION).split())
     from open_clip.tokenizer import get_clean_fn

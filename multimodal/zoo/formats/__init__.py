@@ -3,6 +3,7 @@
 import multimodal.zoo.formats.open_clip
 import multimodal.zoo.formats.own
 import multimodal.zoo.formats.salesforce
+import multimodal.zoo.formats.sentence_transformers
 import multimodal.zoo.formats.transformers_blip
 import multimodal.zoo.formats.transformers_clip  # noqa: F401
 from multimodal.zoo.formats.format import FORMATS, Checkpoint, Format, recognise

@@ -16,8 +16,10 @@ DEFAULTS: dict[str, dict[str, Any]] = TABLE["defaults"]  # of the three classes,
 # files to the largest image of a batch, in which all images have one size
 HARMLESS = set(TABLE["harmless"])
 RESAMPLES = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers, and our names
-CLASSES = re.compile(r"(CLIP|Siglip|Blip)(?:(?:ImageProcessor|FeatureExtractor)(?:Fast|Pil)?)?")  # in transformers
-KINDS = {"clip": "CLIP", "siglip": "Siglip", "blip": "Blip"}
+CLASSES = re.compile(
+    r"(?:Chinese)?(CLIP|Siglip|Blip)(?:(?:ImageProcessor|FeatureExtractor)(?:Fast|Pil)?)?"
+)  # in transformers
+KINDS = {"clip": "CLIP", "chinese_clip": "CLIP", "siglip": "Siglip", "blip": "Blip"}
 
 
 def read_transform(folder: Path, kind: str, image_size: int) -> ImageTransform:

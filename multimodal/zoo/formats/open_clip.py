@@ -6,6 +6,7 @@ Towers that our encoders can express become ours; the others stay open_clip's ow
 import json
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,7 +73,14 @@ class OpenClipFormat:
             "image": read_transform(preprocess, config.encoders["image"].image_size),
             "text": read_open_clip_tokenizer(table["text_cfg"], file.parent, tokenizer, config.encoders["text"]),
         }
-        weights = convert_weights(read_weights(file), config)
+        state = read_weights(file)
+        if "input_resolution" in state and not table.get("quick_gelu"):  # only OpenAI's files have it
+            warnings.warn(
+                f"activation: expected quick_gelu, as in OpenAI's models, got gelu in {name}; "
+                "the architectures with -quickgelu in their names have it",
+                stacklevel=5,
+            )
+        weights = convert_weights(state, config)
         return third_party("open_clip", name, file, config, weights, inputs)
 
 

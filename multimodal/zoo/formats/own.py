@@ -34,7 +34,7 @@ class OwnFormat:
         if not (path / WEIGHTS).exists():
             raise FileNotFoundError(f"{path}: expected {WEIGHTS} beside {CONFIG}, got no such file")
         sha256 = str(table["weights_sha256"])
-        weights = read_weights(path / WEIGHTS, sha256=sha256)
+        weights = read_weights(path / WEIGHTS, sha256=sha256, exact=True)
         config = MODELS.from_dict(table["model"], "model")
         inputs: dict[str, Preprocessor] = {}
         for modality, values in table["inputs"].items():

@@ -57,7 +57,7 @@ class SalesforceFormat:
         temperature = state.pop("temp", None)
         weights = transformers_blip.convert_weights(state, config)
         if temperature is not None and "logit_scale" in weights:
-            weights["logit_scale"] = -temperature.log().reshape(())
+            weights["logit_scale"] = -temperature.float().log().reshape(())
         return third_party("Salesforce BLIP", path.stem, path, config, weights, inputs)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from multimodal.config import fill
 from multimodal.models import encoder_configs
 from multimodal.preprocess import Tokenizer
 from multimodal.zoo.formats.format import CONFIG, Checkpoint, read_config, refuse_tokenizer, third_party
@@ -16,6 +17,8 @@ from multimodal.zoo.weights import CheckpointError, find_weights, read_json, rea
 
 # What a config.json leaves out: the defaults of `CLIPConfig`, `SiglipConfig` and `BlipConfig` of transformers
 DEFAULTS = json.loads(Path(__file__).with_name("transformers_defaults.json").read_text(encoding="utf-8"))
+TOWERS = {"vision": "image", "text": "text"}  # their names, and the modalities that they read
+UNKNOWN_ID = -1  # for the end token of a text encoder whose config.json does not tell it
 ACTIVATIONS = {
     "quick_gelu": "quick_gelu",
     "gelu": "gelu",
@@ -29,7 +32,7 @@ ACTIVATIONS = {
 class TransformersFormat:
     """A folder that `save_pretrained` has written, for the `model_types` of its config.json.
 
-    read_model(table of config.json) -> config of our model
+    read_model(table of config.json, see `with_parts`) -> config of our model
     read_tokenizer(folder, table, config of our text encoder or decoder) -> tokenizer
     convert_weights(state dict, config of our model) -> state dict by our names
     """
@@ -40,21 +43,32 @@ class TransformersFormat:
     convert_weights: Callable[[Mapping[str, Tensor], Any], dict[str, Tensor]]
 
     def recognises(self, path: Path) -> bool:
-        return read_config(path).get("model_type") in self.model_types
+        return with_parts(read_config(path)).get("model_type") in self.model_types
 
     def open(self, path: Path, tokenizer: Path | None) -> Checkpoint:
         refuse_tokenizer(path, tokenizer)
-        table = read_json(path / CONFIG)
+        table = with_parts(read_json(path / CONFIG))
         config = self.read_model(table)
         encoders = encoder_configs(config)
-        text = encoders.get("text") or config.decoder
-        inputs = {
-            "image": read_transform(path, table["model_type"], encoders["image"].image_size),
-            "text": self.read_tokenizer(path, table, text),
-        }
+        text = encoders.get("text") or getattr(config, "decoder", None)
+        inputs: dict[str, Any] = {}
+        if "image" in encoders:
+            inputs["image"] = read_transform(path, table["model_type"], encoders["image"].image_size)
+        if text is not None:
+            inputs["text"] = self.read_tokenizer(path, table, text)
+            if getattr(text, "eos_id", None) == UNKNOWN_ID:
+                config = fill(config, eos_id=inputs["text"].eos_id)
         file = find_weights(path)
         weights = self.convert_weights(read_weights(file), config)
         return third_party("transformers", path.name, file, config, weights, inputs)
+
+
+def with_parts(table: dict[str, Any]) -> dict[str, Any]:
+    """The config.json of one tower, such as CLIPVisionModelWithProjection, as one of a model with this part alone."""
+    kind, _, part = str(table.get("model_type")).removesuffix("_model").rpartition("_")
+    if part not in TOWERS:
+        return table
+    return table | {"model_type": kind, f"{part}_config": table, "tower": TOWERS[part]}
 
 
 def read_part(table: Mapping[str, Any], part: str) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def test_every_visible_file_is_a_sample_or_rejected(tree):
 
 
 def test_templates(tree):
-    assert read_folder(tree, ["{}", "my {} ."])[0].captions == ("cat", "my cat.")
+    assert read_folder(tree, ["{}", "my {}."])[0].captions == ("cat", "my cat.")
     with pytest.raises(ValueError, match=r"one \{\} for the label, got 'a photo'"):
         read_folder(tree, ["a photo"])
     with pytest.raises(ValueError, match="expected a list of strings"):

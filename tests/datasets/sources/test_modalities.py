@@ -68,7 +68,7 @@ def test_a_table_of_signals_and_images(tmp_path):
         (("b",), "1.npy"),
     ]
     assert [str(item) for item in source.rejected] == ["t.csv:5: it names no signal (expected a path in signal)"]
-    with pytest.raises(ValueError, match="expected a header with sound and captions or caption"):
+    with pytest.raises(ValueError, match="expected columns for sound and caption"):
         open_source(tmp_path, suffixes={"sound": (".wav",)})
 
 
@@ -91,5 +91,5 @@ def test_texts_alone(tmp_path, shard):
     source = SOURCES["lines"].read(tmp_path / "t.txt", SourceOptions(suffixes={}))
     assert [str(item) for item in source.rejected] == [
         "t.txt:5: its text is not valid Unicode",
-        "t.txt:6: the line is longer than 1000000 bytes",
+        "t.txt:6: the line is longer than 1000000 characters",
     ]

@@ -29,7 +29,7 @@ def test_the_kind_is_found_by_what_lies_there(photos, shard, pairs, tmp_path):
         (lambda path: path, ValueError, "got an empty folder"),
         (lambda path: written(path / "notes.txt", "hello"), ValueError, "notes.txt:1: it has no image"),
         (lambda path: written(path / "README", "hello"), ValueError, "got a file without a suffix"),
-        (lambda path: written(path / "a.txt", "hello").parent, ValueError, "got a folder with a.txt"),
+        (lambda path: written(path / "a.txt", "hello").parent, ValueError, "a.txt: expected a suffix of image"),
         (lambda path: written(path / "a.tar", ""), ValueError, "expected samples, got 0 samples"),
         (lambda path: written(path / "a.csv", "image,caption\nx.jpg,y\n"), ValueError, "there is no file"),
     ],

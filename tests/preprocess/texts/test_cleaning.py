@@ -21,6 +21,10 @@ from .peers import sentences
         ("3.5 metres, e.g. here", "3.5 metres, e.g. here"),
         ("a .5 inch gap", "a .5 inch gap"),
         ("", ""),
+        ("می\u200cخواهم", "می\u200cخواهم"),  # the joiners carry meaning
+        ("क्\u200dष", "क्\u200dष"),
+        ("ශ්\u200dරී", "ශ්\u200dරී"),
+        ("👨\u200d👩\u200d👧 on a beach", "👨\u200d👩\u200d👧 on a beach"),
     ],
 )
 def test_clean_caption_examples(raw, clean):
@@ -58,6 +62,7 @@ def test_cleaning_examples():
     cleaned = {name: cleaning(name)(text) for name in CLEANINGS}
     assert cleaned == {
         "none": text,
+        "caption": "A <b>Dog's</b> &amp; dog_food",
         "whitespace": "A <b>Dog's</b> & dog_food",
         "lower": "a <b>dog's</b> & dog_food",
         "canonicalize": "a bdogsb dog food",

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -60,9 +61,12 @@ def sha256_of(path: str | Path) -> str:
 
 
 def clear_leftovers(folder: str | Path) -> None:
-    """Remove the temporary files of killed writers from `folder`; no other process may be writing there."""
+    """Remove the temporary files and folders of killed writers from `folder`; no other process may be writing there."""
     for path in Path(folder).glob(".*.????????.tmp"):  # as `atomic_write` names them
-        path.unlink(missing_ok=True)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -113,3 +113,15 @@ def test_local_paths(tmp_path, monkeypatch):
     assert local_path("a/~b") == Path("a/~b")
     assert local_path("~") == tmp_path
     assert local_path("~nobody-has-this-name/x") == Path("~nobody-has-this-name/x")
+
+
+def test_temporary_folders_of_killed_writers_are_removed(tmp_path):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "a").write_bytes(b"a")
+    (tmp_path / ".linked.abcdefgh.tmp").symlink_to(kept)  # the link goes, what it leads to stays
+    (tmp_path / ".rehearsal.abcdefgh.tmp" / "inside").mkdir(parents=True)
+    (tmp_path / ".rehearsal.abcdefgh.tmp" / "inside" / "b").write_bytes(b"b")
+    clear_leftovers(tmp_path)
+    assert os.listdir(tmp_path) == ["kept"]
+    assert (kept / "a").read_bytes() == b"a"

@@ -55,7 +55,7 @@ def train(
     """Train what `config` describes and return `out`, which is then a model folder.
 
     root: the folder that the paths of the data are relative to.
-    resume: continue the run in `out`, or start it if there is none.
+    resume: continue the run in `out`; a folder without a run starts a new one.
     evaluate: called with the model every `evaluate_every` steps and at the end; a `Validation`, for example.
 
     `out` also holds metrics.jsonl, curves.png and the state of the run. Under torchrun every rank calls this.
@@ -118,7 +118,7 @@ class Run:
         self.measured_at = -1  # the step of `report`
         self.window: list[dict[str, Tensor]] = []  # the terms of the steps since the last log
         if rank() == 0:  # what cannot be saved is found now, and not after hours
-            with tempfile.TemporaryDirectory(dir=out, prefix=".") as folder:
+            with tempfile.TemporaryDirectory(dir=out, prefix=".rehearsal.", suffix=".tmp") as folder:
                 self.save(Path(folder), self.progress.step)
                 save_state(Path(folder, STATE), self.progress, self.fingerprint, self.masters, self.optimizer)
 

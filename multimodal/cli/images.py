@@ -32,7 +32,7 @@ def demo(
     \b
     Examples:
       multimodal demo
-      multimodal demo --photos ~/Pictures/holiday --open
+      multimodal demo --photos ~/photos/holiday --open
       multimodal demo --photos pets/ --labels cat,dog,hamster --search "a sleeping cat"
     """
     names = None if labels is None else read_labels(labels)

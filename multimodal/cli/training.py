@@ -40,7 +40,7 @@ def train(
             "DIR", "The folder to write: a model and its log. [default: runs/NAME, the run's name]", file_okay=False
         ),
     ] = None,
-    resume: Annotated[bool, flag("--resume", "Continue the run in DIR, or start it if there is none.")] = False,
+    resume: Annotated[bool, flag("--resume", "Continue the run in DIR; if it has none, start a new one.")] = False,
     data: Annotated[Path, option("ROOT", "The root of all data paths.", **FOLDER)] = Path("."),
     device: Device = None,
     as_json: Json = False,

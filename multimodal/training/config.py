@@ -61,8 +61,8 @@ class RunConfig:
     objective: tuple[Annotated[Any, OBJECTIVES], ...]  # the terms of the loss
     model: ModelConfig | None = None  # None: the model of `start_from`
     validation: tuple[ValidationConfig, ...] = ()
-    # The preprocessors by modality. Without a table: those of `start_from`; else images are resized and cropped to the
-    # size that the model reads, and texts get a byte-pair encoding that is trained on the captions of the run
+    # The preprocessors by modality. A modality without a table keeps the preprocessor of `start_from`. In a new model,
+    # images are resized and cropped to the size it reads, and texts get a byte-pair encoding trained on the captions
     inputs: dict[str, Annotated[Any, PREPROCESSORS]] = field(default_factory=dict)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     steps: int = 1000  # of a run without stages

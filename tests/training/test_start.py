@@ -72,7 +72,7 @@ def model_table(size: int = 32, **image: Any) -> dict[str, Any]:
 
 
 def run(tmp_path: Path, shapes: Path, start: Path | str, **changes: Any) -> Path:
-    """Train without moving a weight; without `model`, that of the start model."""
+    """Train with a learning rate of 0. Without `model`, the run takes the config of the start model."""
     values = table(**(UNMOVED | {"start_from": str(start)} | changes))
     if "model" not in changes:
         del values["model"]
